@@ -1,0 +1,185 @@
+package api
+
+import (
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// Event is one line of the operator's log.
+type Event struct {
+	ID     cluster.EventID   `json:"id"`               // NODE/SEQ, unique in the cluster
+	Time   time.Time         `json:"time"`             // the writing node's wall clock
+	Node   cluster.NodeName  `json:"node"`             // who wrote it
+	Level  cluster.Level     `json:"level"`            //
+	Module string            `json:"module"`           // rm, logcmd, apisv, rc, rs, nm, cf, …; at most 6 letters
+	Code   string            `json:"code"`             // stable name, for example "group-start-begun"
+	Text   string            `json:"text"`             // the sentence for people
+	Cause  cluster.EventID   `json:"cause,omitempty"`  // the event that led to this one; may be another cluster's
+	Fields map[string]string `json:"fields,omitempty"` // group, resource, node, took_ms, …
+}
+
+// Error is what every failed call answers with.
+type Error struct {
+	Code    string `json:"code"`    // stable name, for example "standby-down"
+	Message string `json:"message"` // lower case, one sentence
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
+// Status is the whole cluster as one node sees it.
+type Status struct {
+	Cluster    cluster.Name       `json:"cluster"`
+	Node       cluster.NodeName   `json:"node"`   // who answers
+	Leader     cluster.NodeName   `json:"leader"` // "" if there is none
+	Generation cluster.Generation `json:"generation"`
+	Solo       bool               `json:"solo"`     // consensus runs with this node alone
+	Quorum     bool               `json:"quorum"`   // a majority (or a solo node) can decide
+	Survives   int                `json:"survives"` // how many more faults can be survived
+	Why        string             `json:"why"`      // the sentence behind Survives
+	Config     ConfigVersion      `json:"config"`
+	Nodes      []Node             `json:"nodes"`
+	Groups     []Group            `json:"groups"`
+	Monitors   []Monitor          `json:"monitors"`
+	Links      []Link             `json:"links"`
+	Version    string             `json:"version"`
+}
+
+// ConfigVersion names one state of the cluster file.
+type ConfigVersion struct {
+	Version uint64    `json:"version"`
+	Author  string    `json:"author,omitempty"`
+	Time    time.Time `json:"time"`
+	Note    string    `json:"note,omitempty"`
+}
+
+// Node is one node.
+type Node struct {
+	Name      cluster.NodeName  `json:"name"`
+	State     cluster.NodeState `json:"state"`
+	Self      bool              `json:"self"`
+	Witness   bool              `json:"witness,omitempty"`
+	Voter     bool              `json:"voter"`
+	Lease     bool              `json:"lease"` // only of the node that answers: it may run groups
+	Addresses []Path            `json:"addresses"`
+	Since     time.Time         `json:"since"`
+	Why       string            `json:"why,omitempty"`
+}
+
+// Path is one network to a node.
+type Path struct {
+	Address string `json:"address"`
+	Up      bool   `json:"up"` // heartbeats arrive from there
+}
+
+// Group is one group.
+type Group struct {
+	Name      cluster.GroupName  `json:"name"`
+	Comment   string             `json:"comment,omitempty"`
+	Phase     cluster.Phase      `json:"phase"`
+	Owner     cluster.NodeName   `json:"owner,omitempty"`
+	Epoch     cluster.Epoch      `json:"epoch"`
+	Plan      *Plan              `json:"plan,omitempty"`
+	Nodes     []cluster.NodeName `json:"nodes"`
+	Startup   string             `json:"startup"`
+	Failover  string             `json:"failover"`
+	Failback  string             `json:"failback"`
+	Failovers int                `json:"failovers"` // used since the counters were cleared
+	Excluded  []string           `json:"excluded,omitempty"`
+	Why       string             `json:"why,omitempty"` // why it is where it is
+	Resources []Resource         `json:"resources"`
+}
+
+// Plan is the move, start or stop that a group is in the middle of.
+type Plan struct {
+	ID     string           `json:"id"`
+	Action string           `json:"action"` // start, stop, move, failover, takeover
+	From   cluster.NodeName `json:"from,omitempty"`
+	To     cluster.NodeName `json:"to,omitempty"`
+	Why    string           `json:"why"`
+	Cause  cluster.EventID  `json:"cause,omitempty"`
+}
+
+// Resource is one resource of a group.
+type Resource struct {
+	Name    cluster.ResourceName  `json:"name"`
+	Kind    string                `json:"kind"`
+	Comment string                `json:"comment,omitempty"`
+	State   cluster.ResourceState `json:"state"`
+	Why     string                `json:"why,omitempty"`
+}
+
+// Monitor is one monitor, with its state on each node that watches.
+type Monitor struct {
+	Name    cluster.MonitorName `json:"name"`
+	Kind    string              `json:"kind"`
+	Comment string              `json:"comment,omitempty"`
+	Verdict cluster.Verdict     `json:"verdict"` // the worst of all nodes
+	Nodes   []MonitorOnNode     `json:"nodes"`
+}
+
+// MonitorOnNode is what one node's monitor knows.
+type MonitorOnNode struct {
+	Node      cluster.NodeName `json:"node"`
+	Verdict   cluster.Verdict  `json:"verdict"`
+	Text      string           `json:"text,omitempty"`
+	Scripts   int              `json:"scripts,omitempty"`
+	Restarts  int              `json:"restarts,omitempty"`
+	Failovers int              `json:"failovers,omitempty"`
+}
+
+// Link is another cluster that this one asks, or is asked by.
+type Link struct {
+	Name    cluster.LinkName    `json:"name"`
+	Asks    bool                `json:"asks"` // it may ask us
+	Verbs   []cluster.Verb      `json:"verbs,omitempty"`
+	Groups  []cluster.GroupName `json:"groups,omitempty"`
+	Scripts []string            `json:"scripts,omitempty"`
+	Asked   bool                `json:"asked"` // we may ask it
+	Nodes   []LinkNode          `json:"nodes,omitempty"`
+}
+
+// LinkNode is one node of a linked cluster, with every address it is known by.
+type LinkNode struct {
+	Name      cluster.NodeName `json:"name"`
+	Addresses []string         `json:"addresses"`
+	Reachable bool             `json:"reachable"`
+}
+
+// Request is what one cluster asks another.
+type Request struct {
+	ID       cluster.RequestID    `json:"id"`
+	Verb     cluster.Verb         `json:"verb"`
+	Group    cluster.GroupName    `json:"group,omitempty"`
+	Resource cluster.ResourceName `json:"resource,omitempty"`
+	Script   string               `json:"script,omitempty"`
+	Cause    cluster.EventID      `json:"cause,omitempty"`
+	Chain    []Event              `json:"chain,omitempty"` // the asker's events that led here, the oldest first; at most 16
+}
+
+// Answer is what a request came to. A request that is refused answers with an
+// Error instead.
+type Answer struct {
+	ID       cluster.RequestID `json:"id"`
+	Text     string            `json:"text"`
+	Plan     string            `json:"plan,omitempty"`      // GRP_FAILOVER: the plan that was made
+	ExitCode int               `json:"exit_code,omitempty"` // EXEC_SCRIPT
+	Event    cluster.EventID   `json:"event,omitempty"`
+}
+
+// SendRequest asks the local daemon to ask other clusters.
+type SendRequest struct {
+	Request
+	Hosts []string      `json:"hosts"`          // addresses or node names of linked clusters
+	Wait  time.Duration `json:"wait,omitempty"` // 0: the default of 10 s
+}
+
+// HostAnswer is what one host answered.
+type HostAnswer struct {
+	Host   string  `json:"host"`
+	Via    string  `json:"via,omitempty"` // the address that was used
+	Answer *Answer `json:"answer,omitempty"`
+	Error  *Error  `json:"error,omitempty"`
+}
