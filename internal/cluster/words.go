@@ -24,6 +24,7 @@ const (
 	ResourceStopping    ResourceState = "stopping"
 	ResourceStartFailed ResourceState = "start-failed"
 	ResourceStopFailed  ResourceState = "stop-failed"
+	ResourceFailed      ResourceState = "failed" // was online and failed by itself
 )
 
 // NodeState is where a node stands as the cluster sees it.

@@ -1,0 +1,302 @@
+// Package admission judges what is asked of the cluster: it turns an ask into
+// the entry that carries it out, or refuses it with a reason. It changes
+// nothing itself.
+package admission
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/placement"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// Kind names what is asked.
+type Kind string
+
+// The kinds of asks.
+const (
+	GroupStart    Kind = "group-start"
+	GroupStop     Kind = "group-stop"
+	GroupMove     Kind = "group-move"     // To, or by the failover policy
+	GroupFailover Kind = "group-failover" // as move; counted under Count if set
+	GroupRestart  Kind = "group-restart"  // Resource and what depends on it, or all
+	GroupClear    Kind = "group-clear"
+	Commands      Kind = "commands" // ready commands of the node itself: reports, tokens, links, suspensions
+	NodeLeave     Kind = "node-leave"
+	NodeReturn    Kind = "node-return"
+	ConfigApply   Kind = "config-apply"
+)
+
+// Ask is one thing that is asked of the cluster.
+type Ask struct {
+	ID       cluster.RequestID    `json:"id"`
+	Kind     Kind                 `json:"kind"`
+	Group    cluster.GroupName    `json:"group,omitempty"`
+	Resource cluster.ResourceName `json:"resource,omitempty"`
+	Node     cluster.NodeName     `json:"node,omitempty"` // the node that leaves or returns
+	To       cluster.NodeName     `json:"to,omitempty"`
+	Count    string               `json:"count,omitempty"` // the monitor that asks, as the counter's name
+	Limit    int                  `json:"limit,omitempty"` // refuse if the counter has reached it; 0: no limit
+	Why      string               `json:"why,omitempty"`
+	Cause    cluster.EventID      `json:"cause,omitempty"`
+	Config   *state.SetConfig     `json:"config,omitempty"`
+	Commands []state.Command      `json:"commands,omitempty"`
+	Wall     time.Time            `json:"wall"`
+	After    string               `json:"after,omitempty"` // a final action that follows a stop
+}
+
+func refuse(code, hint, format string, args ...any) *api.Error {
+	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// Admit returns the entry that carries the ask out. The entry has the answer in
+// it; a refusal is not remembered, so the same ask may be made again later.
+func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
+	switch a.Kind {
+	case GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart:
+		return admitGroup(s, a)
+	case GroupClear:
+		if s.Groups[a.Group] == nil {
+			return state.Entry{}, noGroup(s, a.Group)
+		}
+		return done(a, "cleared", state.Command{Clear: &state.Clear{Group: a.Group}}), nil
+	case Commands:
+		return done(a, "done", a.Commands...), nil
+	case NodeLeave, NodeReturn:
+		return admitNode(s, a)
+	case ConfigApply:
+		return admitConfig(s, a)
+	}
+	return state.Entry{}, refuse("unknown-ask", "are all nodes of the same version?", "%q is not something that can be asked", a.Kind)
+}
+
+func done(a Ask, text string, cmds ...state.Command) state.Entry {
+	return state.Entry{Answer: &state.Answer{ID: a.ID, Text: text}, Commands: cmds}
+}
+
+func noGroup(s *state.State, g cluster.GroupName) *api.Error {
+	names := s.GroupNames()
+	texts := make([]string, len(names))
+	for i, n := range names {
+		texts[i] = string(n)
+	}
+	hint := "the cluster file has no group"
+	if len(texts) > 0 {
+		hint = "the groups are: " + strings.Join(texts, ", ")
+	}
+	return refuse("no-such-group", hint, "there is no group %q", g)
+}
+
+func admitGroup(s *state.State, a Ask) (state.Entry, *api.Error) {
+	g := s.File().Group(a.Group)
+	if g == nil && a.Group == "" && a.Resource != "" {
+		if g = s.File().GroupOf(a.Resource); g == nil {
+			return state.Entry{}, refuse("no-such-resource", "tasuki status lists the resources", "no group has a resource %q", a.Resource)
+		}
+	}
+	if g == nil {
+		return state.Entry{}, noGroup(s, a.Group)
+	}
+	gs := s.Groups[g.Name]
+	if gs.Plan != nil {
+		return state.Entry{}, refuse("busy", "wait for it to end, then ask again: tasuki status",
+			"group %s is in the middle of a %s: %s", g.Name, gs.Plan.Action, gs.Plan.Why)
+	}
+	if a.Limit > 0 && gs.Failovers[a.Count] >= a.Limit {
+		return state.Entry{}, refuse("counter-used-up", fmt.Sprintf("tasuki group clear %s forgets the counters", g.Name),
+			"%s has already moved group %s %d times", a.Count, g.Name, gs.Failovers[a.Count])
+	}
+	var p state.Plan
+	var no *api.Error
+	switch a.Kind {
+	case GroupStart:
+		p, no = planStart(s, g, gs, a)
+	case GroupStop:
+		p, no = planStop(g, gs)
+		p.After = a.After
+	case GroupRestart:
+		p, no = planRestart(g, gs, a)
+	default:
+		p, no = planMove(s, g, gs, a)
+	}
+	if no != nil {
+		return state.Entry{}, no
+	}
+	p.Cause = a.Cause
+	if a.Why != "" {
+		p.Why = a.Why
+	}
+	e := done(a, "", state.Command{Begin: &state.Begin{Group: g.Name, Epoch: gs.Epoch, Plan: p, Count: a.Count}})
+	e.Answer.Plan = fmt.Sprintf("p%d", s.PlanSeq+1)
+	e.Answer.Text = fmt.Sprintf("%s of group %s begun", p.Action, g.Name)
+	return e, nil
+}
+
+func planStart(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {
+	p := state.Plan{Action: state.ActionStart, Factor: cluster.FactorGroupStart, Wanted: true, Why: "asked for"}
+	if gs.Owner != "" && gs.Phase != cluster.PhaseFailed {
+		return p, refuse("already-active", "tasuki group move brings it elsewhere", "group %s is already active on %s", g.Name, gs.Owner)
+	}
+	if stopFailed(gs) {
+		return p, stillThere(g, gs)
+	}
+	p.From = gs.Owner // a failed group is stopped first, then started anew
+	if p.To = a.To; p.To != "" {
+		if why := placement.Unfit(s, g, p.To); why != "" {
+			return p, refuse("node-unfit", "tasuki status shows the nodes", "group %s cannot start on %s: %s", g.Name, p.To, why)
+		}
+		return p, nil
+	}
+	choice := placement.Choose(s, g, "")
+	if p.To = choice.Node; p.To == "" {
+		return p, refuse("no-node", fmt.Sprintf("tasuki group clear %s forgets failed activations", g.Name),
+			"no node can take group %s: %s", g.Name, choice.Why())
+	}
+	return p, nil
+}
+
+func planStop(g *config.Group, gs *state.Group) (state.Plan, *api.Error) {
+	p := state.Plan{Action: state.ActionStop, From: gs.Owner, Factor: cluster.FactorGroupStop, Why: "asked for"}
+	if gs.Owner == "" {
+		return p, refuse("not-active", "nothing is to be stopped", "group %s is not active", g.Name)
+	}
+	return p, nil
+}
+
+func planRestart(g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {
+	p := state.Plan{Action: state.ActionRestart, From: gs.Owner, To: gs.Owner, Resource: a.Resource,
+		Factor: cluster.FactorGroupRestart, Wanted: true, Why: "asked for"}
+	if a.Resource != "" {
+		p.Factor = cluster.FactorResourceRestart
+	}
+	if gs.Owner == "" {
+		return p, refuse("not-active", fmt.Sprintf("tasuki group start %s", g.Name), "group %s is not active", g.Name)
+	}
+	if stopFailed(gs) {
+		return p, stillThere(g, gs)
+	}
+	return p, nil
+}
+
+func planMove(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {
+	p := state.Plan{Action: state.ActionMove, From: gs.Owner, Factor: cluster.FactorGroupMove, Wanted: true, Why: "asked for"}
+	if a.Kind == GroupFailover {
+		p.Action, p.Factor = state.ActionFailover, cluster.FactorGroupFailover
+	}
+	if gs.Owner == "" {
+		return p, refuse("not-active", fmt.Sprintf("tasuki group start %s", g.Name), "group %s is not active anywhere", g.Name)
+	}
+	if stopFailed(gs) {
+		return p, stillThere(g, gs)
+	}
+	if a.To == gs.Owner {
+		return p, refuse("already-there", "name another node, or none", "group %s is already on %s", g.Name, gs.Owner)
+	}
+	if p.To = a.To; p.To != "" {
+		if why := placement.Unfit(s, g, p.To); why != "" {
+			return p, refuse("standby-down", "the group keeps running where it is",
+				"group %s cannot move from %s to %s: %s", g.Name, gs.Owner, p.To, why)
+		}
+		return p, nil
+	}
+	choice := placement.Choose(s, g, gs.Owner)
+	if p.To = choice.Node; p.To == "" {
+		return p, refuse("standby-down", "the group keeps running where it is",
+			"group %s cannot move away from %s: %s", g.Name, gs.Owner, choice.Why())
+	}
+	return p, nil
+}
+
+func stopFailed(gs *state.Group) bool {
+	for _, r := range gs.Resources {
+		if r.State == cluster.ResourceStopFailed {
+			return true
+		}
+	}
+	return false
+}
+
+func stillThere(g *config.Group, gs *state.Group) *api.Error {
+	return refuse("stop-failed", fmt.Sprintf("end it by hand on %s, then: tasuki group stop %s", gs.Owner, g.Name),
+		"group %s did not stop on %s and may still be active there: %s", g.Name, gs.Owner, gs.Why)
+}
+
+func admitNode(s *state.State, a Ask) (state.Entry, *api.Error) {
+	n := s.Nodes[a.Node]
+	if n == nil {
+		return state.Entry{}, refuse("no-such-node", "tasuki status lists the nodes", "there is no node %q", a.Node)
+	}
+	set := state.SetNode{Name: a.Node, State: n.State, Boot: n.Boot, Daemon: n.Daemon, Why: a.Why, Cause: a.Cause, Time: a.Wall}
+	if a.Kind == NodeReturn {
+		set.State = cluster.NodeUp
+		return done(a, fmt.Sprintf("%s may be given groups again", a.Node), state.Command{Node: &set}), nil
+	}
+	if n.State != cluster.NodeUp {
+		return state.Entry{}, refuse("node-not-up", "nothing is to be done", "node %s is %s already", a.Node, n.State)
+	}
+	for _, g := range s.OwnedBy(a.Node) {
+		if stopFailed(s.Groups[g]) {
+			return state.Entry{}, stillThere(s.File().Group(g), s.Groups[g])
+		}
+	}
+	set.Leaving = true
+	if len(s.OwnedBy(a.Node)) == 0 {
+		set.State, set.Leaving = cluster.NodeLeft, false
+	}
+	return done(a, fmt.Sprintf("%s is leaving", a.Node), state.Command{Node: &set}), nil
+}
+
+func admitConfig(s *state.State, a Ask) (state.Entry, *api.Error) {
+	if a.Config == nil {
+		return state.Entry{}, refuse("bad-ask", "", "no cluster file was sent")
+	}
+	if a.Config.Base != s.Config.Version {
+		return state.Entry{}, refuse("config-changed", "look at tasuki config diff, then apply again",
+			"the cluster file was changed meanwhile: version %d is in force, yours is made from %d", s.Config.Version, a.Config.Base)
+	}
+	f, errs := config.Parse("cluster file", []byte(a.Config.Text))
+	if len(errs) > 0 {
+		return state.Entry{}, refuse("config-invalid", "tasuki config check FILE shows the same", "%s", strings.TrimSpace(errs.Error()))
+	}
+	if no := CheckChange(s, f); no != nil {
+		return state.Entry{}, no
+	}
+	return done(a, fmt.Sprintf("version %d is in force", s.Config.Version+1), state.Command{Config: a.Config}), nil
+}
+
+// CheckChange says why the file cannot take the place of the one in force now,
+// or nil. What is active must be stopped with the settings it was started with.
+func CheckChange(s *state.State, f *config.File) *api.Error {
+	old := s.File()
+	if old.Cluster != "" && f.Cluster != old.Cluster {
+		return refuse("config-cluster", "make a new cluster instead: tasuki init", "the name of a cluster cannot change (%s to %s)", old.Cluster, f.Cluster)
+	}
+	for _, name := range s.GroupNames() {
+		gs := s.Groups[name]
+		if gs.Owner == "" {
+			continue
+		}
+		was, will := old.Group(name), f.Group(name)
+		hint := fmt.Sprintf("tasuki group stop %s, apply, then start it again", name)
+		switch {
+		case will == nil:
+			return refuse("config-group-active", hint, "group %s is active on %s and cannot be taken out of the file", name, gs.Owner)
+		case !slices.Contains(will.Nodes, gs.Owner):
+			return refuse("config-group-active", "move the group first", "group %s is active on %s, which the new file takes out of its list", name, gs.Owner)
+		case !sameResources(was, will):
+			return refuse("config-group-active", hint, "group %s is active on %s and its resources cannot change meanwhile", name, gs.Owner)
+		}
+	}
+	for i := range old.Nodes {
+		if n := &old.Nodes[i]; f.Node(n.Name) == nil && s.Nodes[n.Name].State == cluster.NodeUp {
+			return refuse("config-node-up", fmt.Sprintf("tasuki node leave %s first", n.Name), "node %s is up and cannot be taken out of the file", n.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+// Package coordinator is what the leader decides: from the replicated state and
+// from what it sees of the nodes to commands, each with its why. It looks at
+// everything each time and remembers nothing, so a new leader goes on where the
+// old one ended.
+package coordinator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/placement"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// View is what the leader sees beside the replicated state.
+type View struct {
+	Wall     time.Time // for the texts only
+	WaitOver bool      // the nodes have waited for each other long enough
+	Nodes    map[cluster.NodeName]Seen
+}
+
+// Seen is what is seen of one node.
+type Seen struct {
+	Alive   bool          // heartbeats arrive, from this life of consensus, and the node has its state
+	Boot    string        // of the latest heartbeat
+	Daemon  string        //
+	Expired bool          // silent, and no promise of ours stands in the way of declaring it down
+	Silent  time.Duration // since the latest heartbeat
+}
+
+// Decide returns the commands that are due, in order; none if all is well.
+// Commands of one call may be proposed as one entry.
+func Decide(s *state.State, v View) []state.Command {
+	var cmds []state.Command
+	f := s.File()
+	for i := range f.Nodes {
+		cmds = append(cmds, decideNode(s, v, &f.Nodes[i])...)
+	}
+	if len(cmds) > 0 {
+		return cmds // groups are decided on the state that follows
+	}
+	for i := range f.Groups {
+		if c := decideGroup(s, v, &f.Groups[i]); c != nil {
+			cmds = append(cmds, *c)
+		}
+	}
+	return cmds
+}
+
+func decideNode(s *state.State, v View, n *config.Node) []state.Command {
+	node, seen := s.Nodes[n.Name], v.Nodes[n.Name]
+	if node == nil {
+		return nil
+	}
+	set := state.SetNode{Name: n.Name, State: cluster.NodeUp, Boot: seen.Boot, Daemon: seen.Daemon, Time: v.Wall}
+	switch {
+	case seen.Alive && node.State == cluster.NodeLeft && node.Daemon == seen.Daemon:
+		return nil // it left by plan and stays away until it is called back or starts anew
+	case seen.Alive && (node.State != cluster.NodeUp || node.Boot != seen.Boot || node.Daemon != seen.Daemon):
+		set.Why = arrival(node, seen)
+		cmds := []state.Command{{Node: &set}}
+		if node.State != cluster.NodeUp {
+			cmds = append(cmds, failback(s, n.Name)...)
+		}
+		return cmds
+	case !seen.Alive && node.State == cluster.NodeUp && seen.Expired && v.WaitOver:
+		set.State, set.Boot, set.Daemon = cluster.NodeDown, "", ""
+		set.Why = fmt.Sprintf("silent for %s on every network", seen.Silent.Round(time.Millisecond))
+		return []state.Command{{Node: &set}}
+	}
+	return nil
+}
+
+func arrival(node *state.Node, seen Seen) string {
+	switch {
+	case node.State == cluster.NodeUnknown:
+		return "seen for the first time"
+	case node.Boot != seen.Boot:
+		return "its machine has booted anew"
+	case node.Daemon != seen.Daemon:
+		return "its daemon has started anew"
+	}
+	return "heard again"
+}
+
+// failback returns the moves of groups whose first choice has just come up.
+func failback(s *state.State, came cluster.NodeName) []state.Command {
+	var cmds []state.Command
+	f := s.File()
+	for i := range f.Groups {
+		g := &f.Groups[i]
+		gs := s.Groups[g.Name]
+		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came {
+			continue
+		}
+		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came {
+			continue
+		}
+		cmds = append(cmds, begin(g.Name, gs, state.Plan{
+			Action: state.ActionMove, From: gs.Owner, To: came, Factor: cluster.FactorGroupMove, Wanted: true,
+			Why: fmt.Sprintf("%s is first in the list of group %s and is up again (failback: auto)", came, g.Name),
+		}, ""))
+	}
+	return cmds
+}
+
+func begin(name cluster.GroupName, gs *state.Group, p state.Plan, count string) state.Command {
+	if p.Cause == "" {
+		p.Cause = gs.Cause
+	}
+	return state.Command{Begin: &state.Begin{Group: name, Epoch: gs.Epoch, Plan: p, Count: count}}
+}
+
+func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
+	gs := s.Groups[g.Name]
+	if gs == nil || gs.Plan != nil {
+		return nil
+	}
+	if gs.Owner != "" {
+		if n := s.Nodes[gs.Owner]; n != nil && n.Leaving && gs.Phase == cluster.PhaseOnline {
+			return evacuate(s, g, gs)
+		}
+	}
+	switch gs.Phase {
+	case cluster.PhaseOffline:
+		if gs.Wanted && v.WaitOver {
+			return startSomewhere(s, g, gs)
+		}
+	case cluster.PhaseFailed:
+		return recoverFailed(s, g, gs)
+	}
+	return nil
+}
+
+func evacuate(s *state.State, g *config.Group, gs *state.Group) *state.Command {
+	p := state.Plan{Action: state.ActionMove, From: gs.Owner, Factor: cluster.FactorServerShutdown, Wanted: gs.Wanted}
+	choice := placement.Choose(s, g, gs.Owner)
+	if p.To = choice.Node; p.To != "" {
+		p.Why = fmt.Sprintf("%s is leaving; %s is next", gs.Owner, p.To)
+	} else {
+		p.Action = state.ActionStop
+		p.Why = fmt.Sprintf("%s is leaving and no other node can take the group: %s", gs.Owner, choice.Why())
+	}
+	c := begin(g.Name, gs, p, "")
+	return &c
+}
+
+func startSomewhere(s *state.State, g *config.Group, gs *state.Group) *state.Command {
+	choice := placement.Choose(s, g, "")
+	if choice.Node == "" {
+		return nil
+	}
+	p := state.Plan{Action: state.ActionStart, To: choice.Node, Factor: cluster.FactorClusterStart, Wanted: true,
+		Why: fmt.Sprintf("%s is the first node of its list that is up", choice.Node)}
+	if prev := s.Nodes[gs.Previous]; prev != nil && gs.Previous != choice.Node && prev.State != cluster.NodeUp {
+		p.Action, p.Factor = state.ActionTakeover, cluster.FactorGroupFailover
+		p.Why = fmt.Sprintf("%s; %s", gs.Why, p.Why)
+	}
+	c := begin(g.Name, gs, p, "")
+	return &c
+}
+
+// RestartCounter is the failover counter under which restarts of a resource
+// that failed by itself are counted.
+func RestartCounter(r cluster.ResourceName) string { return string(r) + "/restart" }
+
+// recoverFailed decides what follows a failed activation or a resource that
+// failed by itself: again in place, on another node, or its final action. A
+// failed stop is not answered here: its group may still be active there.
+func recoverFailed(s *state.State, g *config.Group, gs *state.Group) *state.Command {
+	res, rs := failedResource(g, gs)
+	if res == nil || !s.Up(gs.Owner) {
+		return nil
+	}
+	p := state.Plan{From: gs.Owner, Wanted: true, Why: fmt.Sprintf("resource %s failed on %s: %s", res.Name, gs.Owner, rs.Why)}
+	if again := RestartCounter(res.Name); rs.State == cluster.ResourceFailed && gs.Failovers[again] < max(res.Activation.Retries, 0) {
+		p.Action, p.To, p.Factor, p.Resource = state.ActionRestart, gs.Owner, cluster.FactorResourceRestart, res.Name
+		p.Why += fmt.Sprintf("; restart %d of %d", gs.Failovers[again]+1, res.Activation.Retries)
+		c := begin(g.Name, gs, p, again)
+		return &c
+	}
+	limit := res.Activation.Failovers
+	if limit == config.AsManyAsNodes {
+		limit = len(g.Nodes)
+	}
+	used := gs.Failovers[string(res.Name)]
+	choice := placement.Choose(s, g, gs.Owner)
+	if g.Failover == config.Auto && used < limit && choice.Node != "" {
+		p.Action, p.To, p.Factor = state.ActionFailover, choice.Node, cluster.FactorGroupFailover
+		p.Why += fmt.Sprintf("; failover %d of %d to %s", used+1, limit, choice.Node)
+		c := begin(g.Name, gs, p, string(res.Name))
+		return &c
+	}
+	switch action := res.Activation.FinalAction; action {
+	case cluster.ActionNone, cluster.ActionContinue, "":
+		return nil // it stays failed, in sight, until an operator acts
+	case cluster.ActionStopGroup:
+		p.Action, p.Factor, p.Wanted = state.ActionStop, cluster.FactorGroupStop, false
+		p.Why += "; final action: stop the group"
+	default:
+		p.Action, p.Factor, p.Wanted, p.After = state.ActionStop, cluster.FactorServerShutdown, false, string(action)
+		p.Why += fmt.Sprintf("; final action: %s", action)
+	}
+	c := begin(g.Name, gs, p, "")
+	return &c
+}
+
+func failedResource(g *config.Group, gs *state.Group) (*config.Resource, state.Resource) {
+	var found *config.Resource
+	for i := range g.Resources {
+		switch gs.Resources[g.Resources[i].Name].State {
+		case cluster.ResourceStopFailed:
+			return nil, state.Resource{}
+		case cluster.ResourceStartFailed, cluster.ResourceFailed:
+			if found == nil {
+				found = &g.Resources[i]
+			}
+		}
+	}
+	if found == nil {
+		return nil, state.Resource{}
+	}
+	return found, gs.Resources[found.Name]
+}

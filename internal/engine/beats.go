@@ -1,0 +1,242 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// peer is what is known of another node by its heartbeats.
+type peer struct {
+	heard    cluster.Instant         // latest heartbeat on any path; 0 if never
+	paths    map[int]cluster.Instant // the same, by path
+	lost     map[int]bool            // paths whose loss was logged
+	last     beat
+	verdicts []verdictOf
+}
+
+func (m *Machine) peer(n cluster.NodeName) *peer {
+	p := m.peers[n]
+	if p == nil {
+		p = &peer{paths: map[int]cluster.Instant{}, lost: map[int]bool{}}
+		m.peers[n] = p
+	}
+	return p
+}
+
+// silence is how long a node must be unheard to count as silent on a path: four
+// heartbeats, and at least 50 ms.
+func (m *Machine) silence() time.Duration {
+	return max(4*m.timing().Heartbeat, 50*time.Millisecond)
+}
+
+// alive says whether heartbeats of the node arrive.
+func (m *Machine) alive(n cluster.NodeName) bool {
+	if n == m.self {
+		return true
+	}
+	p := m.peers[n]
+	return p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.timing().Lease
+}
+
+// beat sends the heartbeats that are due, with an acknowledgement to every node
+// that is part of our life of consensus.
+func (m *Machine) beat() {
+	if m.now < m.nextBeat {
+		return
+	}
+	m.nextBeat = m.now.Add(m.timing().Heartbeat)
+	f := m.file()
+	for i := range f.Nodes {
+		n := f.Nodes[i].Name
+		if n == m.self {
+			continue
+		}
+		p := m.peer(n)
+		b := beat{
+			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
+			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(),
+		}
+		for path, t := range p.paths {
+			if m.now.Sub(t) < m.silence() {
+				b.Heard = append(b.Heard, path)
+			}
+		}
+		slices.Sort(b.Heard)
+		if m.acknowledges(n, p) {
+			b.Ack, b.AckDaemon = p.last.Sent, p.last.Daemon
+			m.voter.Acknowledged(n, p.heard)
+		}
+		data, err := json.Marshal(b)
+		must(err)
+		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Payload: data})
+		m.watchPaths(n, p)
+	}
+}
+
+// acknowledges says whether we may let the node keep its lease.
+func (m *Machine) acknowledges(n cluster.NodeName, p *peer) bool {
+	if p.heard == 0 || m.meta.Incarnation.Blank() || p.last.Incarnation != m.meta.Incarnation {
+		return false
+	}
+	s := m.st.Nodes[n]
+	return s != nil && s.State != cluster.NodeDown && !m.declaredDown(n)
+}
+
+func (m *Machine) takeBeat(in BeatIn) {
+	var b beat
+	if in.From == m.self || json.Unmarshal(in.Payload, &b) != nil || m.file().Node(in.From) == nil {
+		return
+	}
+	p := m.peer(in.From)
+	if p.last.Daemon == b.Daemon && b.Sent < p.last.Sent {
+		p.paths[in.Path] = m.now // late on this path, but it works
+		return
+	}
+	if p.last.Boot != "" && p.last.Boot != b.Boot {
+		m.voter.Release(in.From) // it says itself that its machine has booted anew: it runs nothing
+	}
+	p.heard, p.paths[in.Path], p.last = m.now, m.now, b
+	if p.lost[in.Path] {
+		delete(p.lost, in.Path)
+		m.event(cluster.LevelInfo, "nm", "path-up", "", pathFields(in.From, in.Path), "Network %d to %s works again.", in.Path+1, in.From)
+	}
+	if b.Incarnation == m.meta.Incarnation && b.AckDaemon == m.daemon && b.Ack > 0 && b.Ack <= m.now {
+		m.holder.Acked(in.From, b.Ack)
+	}
+	if b.WaitOver && !b.Incarnation.Blank() {
+		m.waitOver = true
+	}
+	if m.meta.Incarnation.Yields(b.Incarnation, m.file()) {
+		m.yield(in.From, b)
+	}
+}
+
+func pathFields(n cluster.NodeName, path int) map[string]string {
+	return map[string]string{"node": string(n), "network": fmt.Sprint(path + 1)}
+}
+
+// watchPaths logs a network that went silent while the node is heard on
+// another; that moves nothing.
+func (m *Machine) watchPaths(n cluster.NodeName, p *peer) {
+	if !m.alive(n) {
+		return
+	}
+	node := m.file().Node(n)
+	for path, t := range p.paths {
+		if m.now.Sub(t) < m.timing().Lease || p.lost[path] || path >= len(node.Addresses) {
+			continue
+		}
+		p.lost[path] = true
+		m.event(cluster.LevelWarn, "nm", "path-down", "", pathFields(n, path),
+			"Network %d to %s (%s) is silent. Another network works.", path+1, n, node.Addresses[path])
+	}
+}
+
+// leaseEnd returns until when this node may run groups.
+func (m *Machine) leaseEnd() (cluster.Instant, bool) {
+	if m.meta.Incarnation.Blank() || m.raft == nil {
+		return 0, false
+	}
+	return m.holder.Until(m.now, m.self, m.voters(), m.timing().Lease)
+}
+
+// mayRun says whether groups may be started here now.
+func (m *Machine) mayRun() bool {
+	end, held := m.leaseEnd()
+	return held && m.now < end.Add(-m.timing().Isolate) && !m.isolated
+}
+
+// checkLease isolates in time, and undoes it when the lease has come back.
+func (m *Machine) checkLease() {
+	m.checkWait()
+	m.arbitrate()
+	if m.mayRunSoon() {
+		if m.isolated {
+			m.restore()
+		}
+		return
+	}
+	if m.isolated {
+		if m.now.Sub(m.isolateAt) > 2*m.timing().Lease {
+			m.stopAll("the lease did not come back")
+		}
+		return
+	}
+	if len(m.activeGroups()) > 0 {
+		m.isolate()
+	}
+}
+
+// mayRunSoon says whether the lease reaches beyond the time for isolating.
+func (m *Machine) mayRunSoon() bool {
+	end, held := m.leaseEnd()
+	return held && m.now < end.Add(-m.timing().Isolate)
+}
+
+func (m *Machine) isolate() {
+	m.isolated, m.isolateAt = true, m.now
+	cause := m.event(cluster.LevelError, "nm", "isolated", "", nil,
+		"This node has isolated its groups: no majority has acknowledged it for %s.", m.timing().Lease-m.timing().Isolate)
+	for _, g := range m.activeGroups() {
+		l := m.groups[g]
+		l.cause = cause
+		m.eff.Isolate = append(m.eff.Isolate, l.task(&l.config))
+	}
+}
+
+func (m *Machine) restore() {
+	m.isolated = false
+	kept := 0
+	for _, g := range m.activeGroups() {
+		l := m.groups[g]
+		gs := m.st.Groups[g]
+		if gs == nil || gs.Owner != m.self || gs.Epoch != l.epoch {
+			continue // taken over meanwhile: follow() stops it
+		}
+		kept++
+		m.eff.Restore = append(m.eff.Restore, l.task(&l.config))
+	}
+	if kept > 0 {
+		m.event(cluster.LevelInfo, "nm", "restored", "", nil, "The lease has come back and nothing was taken over: the groups of this node go on.")
+	}
+}
+
+// checkWait ends the wait for the other nodes: all are heard, or the time that
+// the file gives is over.
+func (m *Machine) checkWait() {
+	if m.waitOver || m.meta.Incarnation.Blank() {
+		return
+	}
+	f := m.file()
+	all := true
+	for i := range f.Nodes {
+		all = all && m.alive(f.Nodes[i].Name)
+	}
+	if all || m.now.Sub(m.started) >= f.Timing.StartWait {
+		m.waitOver = true
+	}
+}
+
+// expired says whether the node's groups may be taken over as far as we alone
+// know: it is silent, and what we promised it has run out.
+func (m *Machine) expired(n cluster.NodeName) bool {
+	return !m.alive(n) && m.now >= m.voter.Bound(n, m.timing().Lease)
+}
+
+// member says whether the peer is a living part of our life of consensus.
+func (m *Machine) member(n cluster.NodeName) bool {
+	if n == m.self {
+		return true
+	}
+	p := m.peers[n]
+	if p == nil || !m.alive(n) || p.last.Incarnation != m.meta.Incarnation {
+		return false
+	}
+	id := raftID(n)
+	return slices.Contains(m.conf.GetVoters(), id) || slices.Contains(m.conf.GetLearners(), id)
+}
+

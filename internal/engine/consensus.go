@@ -1,0 +1,404 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/quorum"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+const (
+	electionTicks = 5     // a leader that is silent for so many heartbeats is replaced
+	compactAfter  = 2_000 // entries kept behind the latest snapshot
+	maxVoters     = 7
+)
+
+func (m *Machine) restoreLog(o Options) error {
+	m.log = raft.NewMemoryStorage()
+	if o.Snapshot != nil && !raft.IsEmptySnap(o.Snapshot) {
+		if err := m.log.ApplySnapshot(o.Snapshot); err != nil {
+			return fmt.Errorf("load the snapshot: %w", err)
+		}
+		st, err := state.Unmarshal(o.Snapshot.GetData())
+		if err != nil {
+			return err
+		}
+		m.st = st
+		m.applied = o.Snapshot.GetMetadata().GetIndex()
+		m.conf = o.Snapshot.GetMetadata().GetConfState()
+	}
+	if o.HardState != nil {
+		if err := m.log.SetHardState(o.HardState); err != nil {
+			return fmt.Errorf("load the vote: %w", err)
+		}
+	}
+	if err := m.log.Append(o.Entries); err != nil {
+		return fmt.Errorf("load the log: %w", err)
+	}
+	return nil
+}
+
+func (m *Machine) startRaft() error {
+	rn, err := raft.NewRawNode(&raft.Config{
+		ID: raftID(m.self), ElectionTick: electionTicks, HeartbeatTick: 1,
+		Storage: m.log, Applied: m.applied, CheckQuorum: true, PreVote: true,
+		MaxSizePerMsg: 512 << 10, MaxCommittedSizePerReady: 4 << 20,
+		MaxUncommittedEntriesSize: 16 << 20, MaxInflightMsgs: 64,
+		DisableProposalForwarding: true, Logger: quiet{},
+	})
+	if err != nil {
+		return fmt.Errorf("start consensus: %w", err)
+	}
+	m.raft, m.lead = rn, ""
+	m.campaign = m.now.Add(m.stagger())
+	if m.soleVoter() {
+		m.campaign = m.now
+	}
+	return nil
+}
+
+// stagger spreads candidacies by the order of the file, so that two nodes do
+// not split the votes again and again.
+func (m *Machine) stagger() time.Duration {
+	f := m.file()
+	hb := m.timing().Heartbeat
+	for i := range f.Nodes {
+		if f.Nodes[i].Name == m.self {
+			return hb * time.Duration(1+2*i)
+		}
+	}
+	return hb
+}
+
+func (m *Machine) voters() []cluster.NodeName { return m.names(m.conf.GetVoters()) }
+
+func (m *Machine) names(ids []uint64) []cluster.NodeName {
+	var names []cluster.NodeName
+	for i := range m.file().Nodes {
+		if n := m.file().Nodes[i].Name; slices.Contains(ids, raftID(n)) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func (m *Machine) nameOf(id uint64) cluster.NodeName {
+	if names := m.names([]uint64{id}); len(names) == 1 {
+		return names[0]
+	}
+	return ""
+}
+
+func (m *Machine) soleVoter() bool {
+	v := m.conf.GetVoters()
+	return len(v) == 1 && v[0] == raftID(m.self)
+}
+
+func (m *Machine) isVoter() bool { return slices.Contains(m.conf.GetVoters(), raftID(m.self)) }
+
+// leading says whether this node leads and may decide.
+func (m *Machine) leading() bool {
+	return m.raft != nil && m.lead == m.self && m.raft.BasicStatus().RaftState == raft.StateLeader
+}
+
+// drainRaft hands on what consensus wants done and applies what was agreed.
+// Everything is collected in the effects, which persist before they send.
+func (m *Machine) drainRaft() {
+	for m.raft != nil && m.raft.HasReady() {
+		rd := m.raft.Ready()
+		if rd.SoftState != nil {
+			m.lead = m.nameOf(rd.SoftState.Lead)
+		}
+		m.keep(rd)
+		if !raft.IsEmptySnap(rd.Snapshot) {
+			m.applySnapshot(rd.Snapshot)
+		}
+		for _, msg := range rd.Messages {
+			m.sendRaft(msg)
+		}
+		for _, e := range rd.CommittedEntries {
+			m.applyEntry(e)
+		}
+		m.raft.Advance(rd)
+	}
+}
+
+// keep notes what must be durable.
+func (m *Machine) keep(rd raft.Ready) {
+	if raft.IsEmptyHardState(rd.HardState) && len(rd.Entries) == 0 && raft.IsEmptySnap(rd.Snapshot) {
+		return
+	}
+	p := m.persist()
+	if !raft.IsEmptySnap(rd.Snapshot) {
+		p.Snapshot, p.Entries = rd.Snapshot, nil
+		must(m.log.ApplySnapshot(rd.Snapshot))
+	}
+	if !raft.IsEmptyHardState(rd.HardState) {
+		p.HardState = rd.HardState
+		must(m.log.SetHardState(rd.HardState))
+	}
+	if len(rd.Entries) > 0 {
+		first := rd.Entries[0].GetIndex()
+		keep := slices.IndexFunc(p.Entries, func(e *raftpb.Entry) bool { return e.GetIndex() >= first })
+		if keep >= 0 {
+			p.Entries = p.Entries[:keep]
+		}
+		p.Entries = append(p.Entries, rd.Entries...)
+		must(m.log.Append(rd.Entries))
+	}
+}
+
+func (m *Machine) persist() *Persist {
+	if m.eff.Persist == nil {
+		m.eff.Persist = &Persist{}
+	}
+	return m.eff.Persist
+}
+
+func (m *Machine) saveMeta() {
+	rec, err := json.Marshal(m.meta)
+	must(err)
+	m.persist().Meta = rec
+}
+
+// must stops the daemon where going on would break a promise: memory and disk
+// would no longer hold the same log.
+func must(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("engine: the log in memory refused what was agreed: %v", err))
+	}
+}
+
+func (m *Machine) applySnapshot(s *raftpb.Snapshot) {
+	st, err := state.Unmarshal(s.GetData())
+	must(err)
+	m.st, m.applied, m.conf = st, s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()
+	m.event(cluster.LevelInfo, "nm", "state-received", "", nil, "The cluster's state has been received from %s.", orNobody(m.lead))
+}
+
+func orNobody(n cluster.NodeName) cluster.NodeName {
+	if n == "" {
+		return "another node"
+	}
+	return n
+}
+
+func (m *Machine) applyEntry(e *raftpb.Entry) {
+	m.applied = e.GetIndex()
+	switch e.GetType() {
+	case raftpb.EntryConfChange:
+		var cc raftpb.ConfChange
+		must(proto.Unmarshal(e.GetData(), &cc))
+		m.conf = m.raft.ApplyConfChange(&cc)
+	case raftpb.EntryConfChangeV2:
+		var cc raftpb.ConfChangeV2
+		must(proto.Unmarshal(e.GetData(), &cc))
+		m.conf = m.raft.ApplyConfChange(&cc)
+	default:
+		if len(e.GetData()) > 0 {
+			m.applyData(e)
+		}
+	}
+	m.compact()
+}
+
+func (m *Machine) applyData(e *raftpb.Entry) {
+	entry, err := state.DecodeEntry(e.GetData())
+	must(err)
+	if entry.Nonce != "" && entry.Nonce == m.proposed {
+		m.proposed = ""
+	}
+	before := m.before(entry)
+	m.st.Apply(entry)
+	m.narrate(entry, before)
+	if entry.Answer != nil {
+		m.answerWaiters(entry.Answer.ID)
+	}
+}
+
+func (m *Machine) compact() {
+	first, err := m.log.FirstIndex()
+	must(err)
+	if m.applied < first+compactAfter {
+		return
+	}
+	data, err := m.st.Marshal()
+	must(err)
+	snap, err := m.log.CreateSnapshot(m.applied, m.conf, data)
+	if errors.Is(err, raft.ErrSnapOutOfDate) {
+		return
+	}
+	must(err)
+	p := m.persist()
+	p.Snapshot = snap
+	must(m.log.Compact(m.applied - compactAfter/2))
+}
+
+// propose puts an entry to the vote. Only a leader can. An entry that was
+// decided on the present state holds further decisions up until it is applied.
+func (m *Machine) propose(e state.Entry, decided bool) error {
+	if decided {
+		m.asks++
+		e.Nonce = fmt.Sprintf("%s/%s/%d", m.self, m.daemon, m.asks)
+	}
+	if err := m.raft.Propose(e.Encode()); err != nil {
+		return err
+	}
+	if decided {
+		m.proposed = e.Nonce
+	}
+	return nil
+}
+
+// tick lets consensus's time pass: one tick a heartbeat.
+func (m *Machine) tick() {
+	m.beat()
+	m.tickRaft()
+	m.checkLease()
+	m.checkMonitors()
+	m.expireAsks()
+}
+
+func (m *Machine) tickRaft() {
+	if m.raft == nil || m.now < m.nextTick {
+		return
+	}
+	m.nextTick = m.now.Add(m.timing().Heartbeat)
+	if m.leading() {
+		m.raft.Tick()
+		return
+	}
+	m.raft.TickQuiesced() //nolint:staticcheck // the only way to let time pass without its global random source
+	if !m.isVoter() || m.leaving {
+		return
+	}
+	if p := m.peers[m.lead]; m.lead != "" && p != nil && m.now.Sub(p.heard) < m.electionTimeout() {
+		m.campaign = m.now.Add(m.stagger())
+		return
+	}
+	if m.now >= m.campaign {
+		m.campaign = m.now.Add(m.electionTimeout() + m.stagger())
+		_ = m.raft.Campaign() // refused while a change of voters is being applied; tried again
+	}
+}
+
+func (m *Machine) electionTimeout() time.Duration {
+	return m.timing().Heartbeat * electionTicks
+}
+
+func (m *Machine) sendRaft(msg *raftpb.Message) {
+	to := m.nameOf(msg.GetTo())
+	if to == "" || to == m.self {
+		return
+	}
+	data, err := proto.Marshal(msg)
+	must(err)
+	bulk := msg.GetType() == raftpb.MsgSnap
+	m.send(to, bulk, message{Raft: data})
+	if bulk {
+		// The transport redelivers or the follower asks again: raft must not wait.
+		m.raft.ReportSnapshot(msg.GetTo(), raft.SnapshotFinish)
+	}
+}
+
+// takeRaft steps a message of consensus that belongs to our life of it.
+func (m *Machine) takeRaft(from cluster.NodeName, inc quorum.Incarnation, data []byte) {
+	var msg raftpb.Message
+	if err := proto.Unmarshal(data, &msg); err != nil || raftID(from) != msg.GetFrom() || msg.GetTo() != raftID(m.self) {
+		return
+	}
+	if m.meta.Incarnation.Blank() && !m.adopt(inc, &msg) {
+		return
+	}
+	if inc != m.meta.Incarnation || m.bound(&msg) {
+		return
+	}
+	_ = m.raft.Step(&msg) // an answer from a node that is no member any more: nothing to do
+}
+
+// adopt lets a node without state become part of the life of consensus whose
+// leader has written to it.
+func (m *Machine) adopt(inc quorum.Incarnation, msg *raftpb.Message) bool {
+	t := msg.GetType()
+	if inc.Blank() || m.yielding() || t != raftpb.MsgSnap && t != raftpb.MsgApp && t != raftpb.MsgHeartbeat {
+		return false
+	}
+	m.meta = meta{Incarnation: inc}
+	m.saveMeta()
+	m.log, m.conf, m.applied = raft.NewMemoryStorage(), &raftpb.ConfState{}, 0
+	must(m.startRaft())
+	return true
+}
+
+// bound says whether the message would make us agree to something that we
+// promised not to: a takeover of a node whose heartbeat we acknowledged less
+// than a lease ago. It is dropped; the leader sends it again.
+func (m *Machine) bound(msg *raftpb.Message) bool {
+	for _, e := range msg.GetEntries() {
+		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+			continue
+		}
+		entry, err := state.DecodeEntry(e.GetData())
+		if err != nil {
+			return true
+		}
+		for _, n := range entry.DeclaresDown() {
+			if n != m.self && m.now < m.voter.Bound(n, m.timing().Lease) && e.GetIndex() > m.committed() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (m *Machine) committed() uint64 {
+	return m.raft.BasicStatus().HardState.GetCommit()
+}
+
+// declaredDown says whether our log, agreed on or not yet, declares the node
+// down: from then on its heartbeats are not acknowledged.
+func (m *Machine) declaredDown(n cluster.NodeName) bool {
+	last, err := m.log.LastIndex()
+	if err != nil || last <= m.applied {
+		return false
+	}
+	entries, err := m.log.Entries(m.applied+1, last+1, math.MaxUint64)
+	if err != nil {
+		return true
+	}
+	for _, e := range entries {
+		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+			continue
+		}
+		if entry, err := state.DecodeEntry(e.GetData()); err == nil && slices.Contains(entry.DeclaresDown(), n) {
+			return true
+		}
+	}
+	return false
+}
+
+// quiet drops consensus's own chatter: what matters to an operator is an event.
+type quiet struct{}
+
+func (quiet) Debug(...any)            {}
+func (quiet) Debugf(string, ...any)   {}
+func (quiet) Error(...any)            {}
+func (quiet) Errorf(string, ...any)   {}
+func (quiet) Info(...any)             {}
+func (quiet) Infof(string, ...any)    {}
+func (quiet) Warning(...any)          {}
+func (quiet) Warningf(string, ...any) {}
+func (quiet) Fatal(v ...any)          { panic(fmt.Sprint(v...)) }
+func (quiet) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
+func (quiet) Panic(v ...any)          { panic(fmt.Sprint(v...)) }
+func (quiet) Panicf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }

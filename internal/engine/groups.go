@@ -1,0 +1,289 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/plan"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// localGroup is a group that this node runs, starts or stops.
+type localGroup struct {
+	config   config.Group // as it was when this node began with it
+	epoch    cluster.Epoch
+	factor   cluster.Factor
+	event    string
+	previous cluster.NodeName
+	cause    cluster.EventID
+
+	runner    *plan.Runner // nil while nothing is being done
+	stopping  bool         // the runner's direction
+	orphan    bool         // it is being stopped although the cluster no longer knows it here: no reports
+	checking  bool
+	since     cluster.Instant
+	resources map[cluster.ResourceName]state.Resource
+}
+
+func (l *localGroup) task(g *config.Group) Task {
+	return Task{Group: *g, Epoch: l.epoch, Factor: l.factor, Event: l.event, Previous: l.previous, Cause: l.cause}
+}
+
+// activeGroups returns the groups of which something may be active here.
+func (m *Machine) activeGroups() []cluster.GroupName {
+	return slices.Sorted(maps.Keys(m.groups))
+}
+
+// follow brings this node in line with the agreed state: it begins what its
+// groups' plans ask of it, and stops what is no longer its own.
+func (m *Machine) follow() {
+	if m.st.Config.Version != m.version0 {
+		m.version0 = m.st.Config.Version
+		m.eff.Config = m.st.File()
+		m.rewatch()
+	}
+	for _, name := range m.st.GroupNames() {
+		gs := m.st.Groups[name]
+		if gs.Owner == m.self {
+			m.followOwn(name, gs)
+		}
+	}
+	if m.meta.Incarnation.Blank() || m.st.Config.Version == 0 {
+		return
+	}
+	for _, name := range m.activeGroups() {
+		l := m.groups[name]
+		if gs := m.st.Groups[name]; (gs == nil || gs.Owner != m.self) && !l.orphan {
+			m.orphan(name, l, "the cluster has given it to another node")
+		}
+	}
+}
+
+func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
+	l := m.groups[name]
+	if l != nil && (l.orphan || l.epoch == gs.Epoch) {
+		return // an orphan is stopped to its end first; OpDone comes back here
+	}
+	cfg := m.st.File().Group(name)
+	switch gs.Phase {
+	case cluster.PhaseStopping:
+		l = m.local(name, cfg, gs)
+		l.stopping, l.runner = true, plan.Stop(&l.config, l.resources, gs.Plan.Resource)
+		m.advance(name, l)
+	case cluster.PhaseStarting:
+		if !m.mayRun() {
+			return
+		}
+		l = m.local(name, cfg, gs)
+		l.stopping, l.runner = false, plan.Start(&l.config, l.resources)
+		m.advance(name, l)
+	case cluster.PhaseOnline, cluster.PhaseFailed:
+		if l != nil {
+			l.epoch = gs.Epoch
+			return
+		}
+		// The daemon has started anew under a running group: look, do not touch.
+		l = m.local(name, cfg, gs)
+		l.checking = true
+		m.eff.Checks = append(m.eff.Checks, l.task(&l.config))
+	}
+}
+
+// local returns the node's part of the group, brought to the agreed epoch.
+func (m *Machine) local(name cluster.GroupName, cfg *config.Group, gs *state.Group) *localGroup {
+	l := m.groups[name]
+	if l == nil {
+		l = &localGroup{resources: maps.Clone(gs.Resources)}
+		m.groups[name] = l
+	}
+	if l.resources == nil {
+		l.resources = map[cluster.ResourceName]state.Resource{}
+	}
+	l.config, l.epoch, l.previous, l.cause, l.since = *cfg, gs.Epoch, gs.Previous, gs.Cause, m.now
+	l.event, l.factor = "START", cluster.FactorGroupStart
+	if p := gs.Plan; p != nil {
+		l.factor = p.Factor
+		if p.Action == state.ActionFailover || p.Action == state.ActionTakeover {
+			l.event = "FAILOVER"
+		}
+		if p.Action == state.ActionRestart {
+			l.event = "RECOVER"
+		}
+	}
+	return l
+}
+
+// advance hands out the steps that can be taken now, and reports the outcome.
+func (m *Machine) advance(name cluster.GroupName, l *localGroup) {
+	for _, op := range l.runner.Next() {
+		m.eff.Ops = append(m.eff.Ops, Operation{Task: l.task(&l.config), Op: op})
+	}
+	l.resources = l.runner.Resources()
+	step, failed, why, ended := l.runner.Outcome()
+	if !ended {
+		return
+	}
+	l.runner = nil
+	if l.orphan {
+		m.endOrphan(name, l, step, failed, why)
+		return
+	}
+	m.report(name, l, state.Report{Step: step, Resource: failed, Why: why})
+	if step == state.StepStopped && len(m.onlineLeft(l)) == 0 {
+		delete(m.groups, name)
+	}
+}
+
+// onlineLeft returns the resources that a partial stop left online.
+func (m *Machine) onlineLeft(l *localGroup) []cluster.ResourceName {
+	var left []cluster.ResourceName
+	for n, r := range l.resources {
+		if r.State != cluster.ResourceOffline {
+			left = append(left, n)
+		}
+	}
+	return left
+}
+
+func (m *Machine) report(name cluster.GroupName, l *localGroup, r state.Report) {
+	r.Group, r.Epoch, r.Node, r.Resources = name, l.epoch, m.self, maps.Clone(l.resources)
+	if r.Cause == "" {
+		r.Cause = l.cause
+	}
+	a := m.newAsk(admission.Commands, "", r.Cause)
+	a.Commands = []state.Command{{Report: &r}}
+	m.ask(a, false)
+	if r.Step == state.StepStopFailed {
+		m.stopFailed(l, r)
+	}
+}
+
+// stopFailed takes the final action of a resource that did not stop. The group
+// stays here until the node is surely off.
+func (m *Machine) stopFailed(l *localGroup, r state.Report) {
+	res := l.config.Resource(r.Resource)
+	switch action := res.Deactivation.FinalAction; action {
+	case cluster.ActionContinue, cluster.ActionNone, cluster.ActionStopGroup, "":
+	default:
+		why := fmt.Sprintf("resource %s of group %s did not stop: %s", r.Resource, r.Group, r.Why)
+		m.final(action, why, r.Cause)
+	}
+}
+
+// final takes a final action on this node.
+func (m *Machine) final(action cluster.FinalAction, why string, cause cluster.EventID) {
+	m.event(cluster.LevelError, "rm", "final-action", cause, map[string]string{"action": string(action)},
+		"Final action %s on %s: %s.", action, m.self, strings.TrimSuffix(why, "."))
+	m.eff.Final = &Final{Action: action, Why: why}
+}
+
+func (m *Machine) takeOpDone(d OpDone) {
+	l := m.groups[d.Group]
+	if l == nil || l.runner == nil || l.epoch != d.Epoch {
+		return
+	}
+	l.runner.Done(d.Op, d.Why)
+	m.narrateOp(d, l)
+	m.advance(d.Group, l)
+}
+
+func (m *Machine) takeChecked(c Checked) {
+	l := m.groups[c.Group]
+	if l == nil || !l.checking || l.epoch != c.Epoch {
+		return
+	}
+	l.checking = false
+	for i := range l.config.Resources {
+		n := l.config.Resources[i].Name
+		if why, inactive := c.Inactive[n]; !inactive {
+			l.resources[n] = state.Resource{State: cluster.ResourceOnline}
+		} else {
+			l.resources[n] = state.Resource{State: cluster.ResourceFailed, Why: why}
+		}
+	}
+	if len(c.Inactive) == 0 {
+		m.event(cluster.LevelInfo, "rc", "group-kept", "", map[string]string{"group": string(c.Group)},
+			"Group %s was found active after the start of the daemon and has not been touched.", c.Group)
+		return
+	}
+	for _, n := range slices.Sorted(maps.Keys(c.Inactive)) {
+		m.failResource(c.Group, l, n, "found inactive after the start of the daemon: "+c.Inactive[n])
+		return
+	}
+}
+
+func (m *Machine) takeFailed(f Failed) {
+	l := m.groups[f.Group]
+	if l == nil || l.epoch != f.Epoch && !m.sameAssignment(f.Group, f.Epoch) || l.runner != nil || l.orphan || m.isolated {
+		return // a plan is under way and will find it out
+	}
+	m.failResource(f.Group, l, f.Resource, f.Why)
+}
+
+// sameAssignment says whether the resource was started in this assignment of
+// the group: nothing was moved since, only counted on.
+func (m *Machine) sameAssignment(name cluster.GroupName, e cluster.Epoch) bool {
+	gs := m.st.Groups[name]
+	return gs != nil && gs.Owner == m.self && e <= gs.Epoch
+}
+
+func (m *Machine) failResource(name cluster.GroupName, l *localGroup, res cluster.ResourceName, why string) {
+	l.resources[res] = state.Resource{State: cluster.ResourceFailed, Why: why}
+	l.cause = m.event(cluster.LevelError, "rs", "resource-failed", "", map[string]string{"group": string(name), "resource": string(res)},
+		"Resource %s of group %s has failed: %s.", res, name, strings.TrimSuffix(why, "."))
+	m.report(name, l, state.Report{Step: state.StepFailed, Resource: res, Why: why, Cause: l.cause})
+}
+
+// stopAll stops whatever is active here without a plan of the cluster.
+func (m *Machine) stopAll(why string) {
+	for _, name := range m.activeGroups() {
+		if l := m.groups[name]; !l.orphan {
+			m.orphan(name, l, why)
+		}
+	}
+}
+
+func (m *Machine) orphan(name cluster.GroupName, l *localGroup, why string) {
+	l.orphan, l.checking = true, false
+	m.event(cluster.LevelWarn, "rc", "group-stop-local", l.cause, map[string]string{"group": string(name)},
+		"Group %s is being stopped on this node: %s.", name, why)
+	if l.runner != nil && l.stopping {
+		return // it is being stopped already
+	}
+	if l.runner != nil {
+		l.resources = l.runner.Resources()
+	}
+	l.factor, l.event = cluster.FactorGroupStop, "START"
+	l.epoch++ // what still runs of the old runner no longer counts
+	l.stopping, l.runner, l.since = true, plan.Stop(&l.config, l.resources, ""), m.now
+	m.advance(name, l)
+}
+
+func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.Step, failed cluster.ResourceName, why string) {
+	delete(m.groups, name)
+	if step == state.StepStopFailed {
+		m.stopFailed(l, state.Report{Group: name, Resource: failed, Why: why, Cause: l.cause})
+		return
+	}
+	m.event(cluster.LevelInfo, "rc", "group-stopped-local", l.cause, map[string]string{"group": string(name)},
+		"Group %s has been stopped on this node.", name)
+	gs := m.st.Groups[name]
+	if gs == nil || gs.Owner != m.self || gs.Phase != cluster.PhaseOnline {
+		return
+	}
+	// Nothing was taken over: the cluster still has it online here.
+	lost := &localGroup{config: l.config, epoch: gs.Epoch, cause: gs.Cause, resources: map[cluster.ResourceName]state.Resource{}}
+	for i := range l.config.Resources {
+		lost.resources[l.config.Resources[i].Name] = state.Resource{State: cluster.ResourceOffline}
+	}
+	m.groups[name] = lost
+	m.failResource(name, lost, l.config.Resources[0].Name, "it was stopped while the lease was lost")
+}
+
+func took(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }

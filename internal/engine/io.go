@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/plan"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// Event is something that happened outside of the machine; exactly one field
+// is set. The zero Event only lets time pass.
+type Event struct {
+	Beat    *BeatIn
+	Peer    *PeerIn
+	Ask     *admission.Ask
+	OpDone  *OpDone
+	Checked *Checked
+	Failed  *Failed
+	Probe   *Probe
+	Script  *ScriptDone
+	Pinged  *Pinged
+	Log     *api.Event // a line from outside; id, node and time are filled in
+	Rehearse *Rehearse
+	Leave   bool // stop by plan: groups move away, then Effects.Exit
+}
+
+// BeatIn is a heartbeat that arrived and was authenticated.
+type BeatIn struct {
+	From    cluster.NodeName
+	Path    int // index of the sender's address
+	Payload []byte
+}
+
+// PeerIn is a message of another node's machine.
+type PeerIn struct {
+	From cluster.NodeName
+	Data []byte
+}
+
+// OpDone is what came of one Op.
+type OpDone struct {
+	Group cluster.GroupName
+	Epoch cluster.Epoch
+	Op    plan.Op
+	Why   string // "" if it succeeded
+	Took  time.Duration
+}
+
+// Checked answers Effects.Check.
+type Checked struct {
+	Group    cluster.GroupName
+	Epoch    cluster.Epoch
+	Inactive map[cluster.ResourceName]string // why each that is not active is not
+}
+
+// Failed says that an active resource failed by itself.
+type Failed struct {
+	Group    cluster.GroupName
+	Resource cluster.ResourceName
+	Epoch    cluster.Epoch
+	Why      string
+}
+
+// Probe is one observation of a monitor.
+type Probe struct {
+	Monitor cluster.MonitorName
+	Good    bool
+	Code    int
+	Text    string
+}
+
+// Rehearse lets a monitor's real ladder run as if the monitor had turned bad.
+type Rehearse struct {
+	Monitor cluster.MonitorName
+	Cause   cluster.EventID
+}
+
+// ScriptDone is what came of a ScriptRun.
+type ScriptDone struct {
+	Monitor cluster.MonitorName
+	Run     uint64
+	Exit    int
+	Why     string // "" if it ended with exit code 0
+	Took    time.Duration
+}
+
+// Pinged says whether any of the arbitration's ping targets answered.
+type Pinged struct{ Reached bool }
+
+// Effects is what a Step wants done, in the order of the fields.
+type Effects struct {
+	Persist *Persist // durably, before anything below happens
+
+	Sends  []Send
+	Beats  []BeatOut
+	Events []api.Event // for the operator's log
+
+	Config   *config.File // a new cluster file is in force; addresses and monitors follow it
+	Isolate  []Task       // make harmless at once
+	Restore  []Task
+	Ops      []Operation
+	Checks   []Task
+	Scripts  []ScriptRun
+	Ping     []string // ping targets to ask; answer with one Pinged
+	Final    *Final
+	Replies  []Reply
+	Exit     bool            // everything is handed over: the daemon may end
+	WakeAt   cluster.Instant // step again no later than this
+}
+
+// Persist is one durable write.
+type Persist struct {
+	Reset     bool // forget log and snapshot first
+	HardState *raftpb.HardState
+	Entries   []*raftpb.Entry
+	Snapshot  *raftpb.Snapshot
+	Meta      []byte // nil: unchanged
+}
+
+// Send is one message for another node's machine.
+type Send struct {
+	To   cluster.NodeName
+	Bulk bool
+	Data []byte
+}
+
+// BeatOut is one heartbeat; it goes over every path.
+type BeatOut struct {
+	To      cluster.NodeName
+	Payload []byte
+}
+
+// Task is a group's part on this node.
+type Task struct {
+	Group    config.Group
+	Epoch    cluster.Epoch
+	Factor   cluster.Factor
+	Event    string // START, FAILOVER, RECOVER
+	Previous cluster.NodeName
+	Cause    cluster.EventID
+}
+
+// Operation is one step for a resource's driver; answer with OpDone.
+type Operation struct {
+	Task
+	Op plan.Op
+}
+
+// ScriptRun is a script of a monitor's ladder; answer with ScriptDone.
+type ScriptRun struct {
+	Monitor  cluster.MonitorName
+	Run      uint64
+	Path     string
+	Action   string // CLP_ACTION
+	Scripts  int    // CLP_RECOVERYCOUNT, CLP_RESTARTCOUNT, CLP_FAILOVERCOUNT
+	Restarts int
+	Failover int
+	Timeout  time.Duration
+	Cause    cluster.EventID
+}
+
+// Final is a final action that ends this node's part.
+type Final struct {
+	Action cluster.FinalAction
+	Why    string
+}
+
+// Reply answers an Ask that came from this node.
+type Reply struct {
+	ID     cluster.RequestID
+	Answer state.Answer
+	Err    *api.Error
+}

@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// Ports is what the loop drives; internal/app implements it. Do must return
+// soon: what takes time runs elsewhere and comes back as an event.
+type Ports interface {
+	// Persist writes durably. An error ends the daemon: a node that cannot
+	// write must not act.
+	Persist(*Persist) error
+	// Do carries out everything else, in the order of the fields.
+	Do(Effects)
+}
+
+// Loop drives one machine in production.
+type Loop struct {
+	machine *Machine
+	ports   Ports
+	events  chan Event
+	calls   chan func(*Machine)
+}
+
+// queueLength bounds what waits for the machine; senders wait beyond it.
+const queueLength = 1024
+
+// NewLoop returns a loop that Run starts.
+func NewLoop(m *Machine, p Ports) *Loop {
+	return &Loop{machine: m, ports: p, events: make(chan Event, queueLength), calls: make(chan func(*Machine))}
+}
+
+// Now returns the node's own clock, which also counts suspension.
+func Now() cluster.Instant {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(fmt.Sprintf("engine: the kernel has no CLOCK_BOOTTIME: %v", err))
+	}
+	return cluster.Instant(ts.Nano())
+}
+
+// Post hands an event to the machine. It waits while the queue is full, and
+// says false if ctx ended first.
+func (l *Loop) Post(ctx context.Context, ev Event) bool {
+	select {
+	case l.events <- ev:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Offer hands over an event that may be lost, as a heartbeat may: it never
+// waits.
+func (l *Loop) Offer(ev Event) {
+	select {
+	case l.events <- ev:
+	default:
+	}
+}
+
+// Inspect runs f between two steps; f must not keep what it sees.
+func (l *Loop) Inspect(ctx context.Context, f func(*Machine)) error {
+	done := make(chan struct{})
+	select {
+	case l.calls <- func(m *Machine) { f(m); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ask the engine: %w", ctx.Err())
+	}
+}
+
+// Run steps the machine until it has left by plan, ctx ends, or a write fails.
+func (l *Loop) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var ev Event
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev = <-l.events:
+		case f := <-l.calls:
+			f(l.machine)
+			continue
+		case <-timer.C:
+		}
+		now := Now()
+		eff := l.machine.Step(now, time.Now(), ev)
+		if eff.Persist != nil {
+			if err := l.ports.Persist(eff.Persist); err != nil {
+				return fmt.Errorf("write the replicated state: %w", err)
+			}
+		}
+		l.ports.Do(eff)
+		if eff.Exit {
+			return nil
+		}
+		timer.Reset(max(eff.WakeAt.Sub(now), time.Millisecond))
+	}
+}

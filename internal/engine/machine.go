@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/lease"
+	"github.com/tasuki-ha/tasuki/internal/quorum"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// Options is what a machine starts with.
+type Options struct {
+	Self    cluster.NodeName
+	Boot    string // the same as long as the machine has not booted anew
+	Daemon  string // new at every start
+	Now     cluster.Instant
+	NextSeq uint64 // of the first event that it writes
+	Version string
+
+	HardState *raftpb.HardState // as last persisted; nil on a new node
+	Snapshot  *raftpb.Snapshot
+	Entries   []*raftpb.Entry
+	Meta      []byte
+
+	// Seed is the cluster file that a joining node was given. It serves only
+	// until the replicated one has arrived.
+	Seed *config.File
+}
+
+// meta is what is kept beside the raft log.
+type meta struct {
+	Incarnation quorum.Incarnation `json:"incarnation"`
+	Left        bool               `json:"left,omitempty"` // it left by plan: its state may be old
+}
+
+// Machine is one node. Its methods must be called from one goroutine.
+type Machine struct {
+	self    cluster.NodeName
+	boot    string
+	daemon  string
+	version string
+	seed    *config.File
+
+	now     cluster.Instant
+	wall    time.Time
+	started cluster.Instant
+	eff     *Effects
+	seq     uint64
+
+	meta      meta
+	raft      *raft.RawNode // nil while the node has no state
+	log       *raft.MemoryStorage
+	conf      *raftpb.ConfState
+	applied   uint64
+	lead      cluster.NodeName
+	campaign  cluster.Instant // not before this
+	nextTick  cluster.Instant
+	proposed  string          // nonce of the decision that is under way; one at a time
+
+	st       *state.State
+	waitOver bool
+
+	peers    map[cluster.NodeName]*peer
+	holder   lease.Holder
+	voter    *lease.Voter
+	nextBeat cluster.Instant
+
+	ping      quorum.Ping
+	pingAt    cluster.Instant
+	ruling    string // the last ruling that was logged
+	isolated  bool
+	isolateAt cluster.Instant
+
+	groups   map[cluster.GroupName]*localGroup
+	watches  map[cluster.MonitorName]*watch
+	version0 uint64 // the version of the file that groups and monitors follow
+
+	outbox   map[cluster.RequestID]*pending
+	queue    []queued
+	inflight map[cluster.RequestID][]cluster.NodeName
+	asks     uint64
+	runs     uint64
+
+	leaving  bool
+	leaveAt  cluster.Instant
+	exited   bool
+}
+
+// New returns a machine that goes on from what was persisted. It returns an
+// error if that cannot be read.
+func New(o Options) (*Machine, error) {
+	m := &Machine{
+		self: o.Self, boot: o.Boot, daemon: o.Daemon, version: o.Version, seed: o.Seed,
+		now: o.Now, started: o.Now, seq: o.NextSeq, eff: &Effects{},
+		st: state.New(), peers: map[cluster.NodeName]*peer{}, voter: lease.NewVoter(o.Now),
+		groups: map[cluster.GroupName]*localGroup{}, watches: map[cluster.MonitorName]*watch{},
+		outbox: map[cluster.RequestID]*pending{}, inflight: map[cluster.RequestID][]cluster.NodeName{},
+		conf: &raftpb.ConfState{},
+	}
+	if o.Seed == nil {
+		m.seed = &config.File{}
+	}
+	if len(o.Meta) > 0 {
+		if err := json.Unmarshal(o.Meta, &m.meta); err != nil {
+			return nil, fmt.Errorf("read the node's own record: %w", err)
+		}
+	}
+	if m.meta.Incarnation.Blank() {
+		return m, nil
+	}
+	if err := m.restoreLog(o); err != nil {
+		return nil, err
+	}
+	return m, m.startRaft()
+}
+
+// Bootstrap returns what the first node of a new cluster persists before its
+// first start.
+func Bootstrap(self cluster.NodeName, text, author string, wall time.Time) (*Persist, error) {
+	st := state.New()
+	st.Apply(state.Entry{Commands: []state.Command{{Config: &state.SetConfig{Text: text, Author: author, Note: "tasuki init", Time: wall}}}})
+	if st.Config.Version != 1 {
+		return nil, fmt.Errorf("the cluster file is not valid")
+	}
+	return incarnate(st, meta{Incarnation: quorum.Incarnation{Generation: 1, Node: self}}, self, 1, 1)
+}
+
+// incarnate returns a new life of consensus in which only self votes.
+func incarnate(st *state.State, mt meta, self cluster.NodeName, index, term uint64) (*Persist, error) {
+	data, err := st.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("write the replicated state: %w", err)
+	}
+	rec, err := json.Marshal(mt)
+	if err != nil {
+		return nil, fmt.Errorf("write the node's own record: %w", err)
+	}
+	snap := &raftpb.Snapshot{Data: data, Metadata: &raftpb.SnapshotMetadata{
+		ConfState: &raftpb.ConfState{Voters: []uint64{raftID(self)}}, Index: &index, Term: &term,
+	}}
+	return &Persist{Reset: true, Snapshot: snap, HardState: &raftpb.HardState{Term: &term, Commit: &index}, Meta: rec}, nil
+}
+
+// raftID returns the number by which consensus knows a node.
+func raftID(n cluster.NodeName) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(n))
+	return h.Sum64()
+}
+
+// Step takes one event at an instant of the node's own clock; wall is the time
+// of day, for texts only. Instants never go back.
+func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
+	m.eff = &Effects{}
+	m.now, m.wall = now, wall
+	if m.exited {
+		m.eff.Exit = true
+		return *m.eff
+	}
+	m.take(ev)
+	m.drainRaft()
+	m.tick()
+	m.drainRaft()
+	m.follow()
+	m.leadOn()
+	m.drainRaft()
+	m.follow()
+	m.leave()
+	m.pump()
+	m.drainRaft()
+	m.eff.WakeAt = m.nextWake()
+	return *m.eff
+}
+
+func (m *Machine) take(ev Event) {
+	switch {
+	case ev.Beat != nil:
+		m.takeBeat(*ev.Beat)
+	case ev.Peer != nil:
+		m.takePeer(*ev.Peer)
+	case ev.Ask != nil:
+		m.ask(*ev.Ask, true)
+	case ev.OpDone != nil:
+		m.takeOpDone(*ev.OpDone)
+	case ev.Checked != nil:
+		m.takeChecked(*ev.Checked)
+	case ev.Failed != nil:
+		m.takeFailed(*ev.Failed)
+	case ev.Probe != nil:
+		m.takeProbe(*ev.Probe)
+	case ev.Script != nil:
+		m.takeScript(*ev.Script)
+	case ev.Pinged != nil:
+		m.takePinged(*ev.Pinged)
+	case ev.Log != nil:
+		m.logLine(*ev.Log)
+	case ev.Rehearse != nil:
+		m.rehearse(*ev.Rehearse)
+	case ev.Leave:
+		m.beginLeave()
+	}
+}
+
+// file returns the cluster file that this node goes by.
+func (m *Machine) file() *config.File {
+	if m.st.Config.Version > 0 {
+		return m.st.File()
+	}
+	return m.seed
+}
+
+func (m *Machine) timing() config.Timing {
+	t := m.file().Timing
+	if t.Heartbeat <= 0 {
+		t.Heartbeat = 100 * time.Millisecond
+	}
+	if t.Lease <= 0 {
+		t.Lease = time.Second
+	}
+	if t.Isolate <= 0 {
+		t.Isolate = 300 * time.Millisecond
+	}
+	return t
+}
+
+// log writes one line of the operator's log and returns its id.
+func (m *Machine) event(level cluster.Level, module, code string, cause cluster.EventID, fields map[string]string, format string, args ...any) cluster.EventID {
+	return m.logLine(api.Event{Level: level, Module: module, Code: code, Cause: cause, Fields: fields, Text: fmt.Sprintf(format, args...)})
+}
+
+func (m *Machine) logLine(e api.Event) cluster.EventID {
+	e.ID = cluster.EventID(fmt.Sprintf("%s/%d", m.self, m.seq))
+	m.seq++
+	e.Node, e.Time = m.self, m.wall
+	if e.Level == "" {
+		e.Level = cluster.LevelInfo
+	}
+	m.eff.Events = append(m.eff.Events, e)
+	return e.ID
+}
+
+// newID returns an id for an ask of this node.
+func (m *Machine) newID(what string) cluster.RequestID {
+	m.asks++
+	return cluster.RequestID(fmt.Sprintf("%s/%s/%s/%d", m.self, m.daemon, what, m.asks))
+}
+
+// NewAsk completes an ask that comes from this node: id and time of day.
+func (m *Machine) newAsk(kind admission.Kind, why string, cause cluster.EventID) admission.Ask {
+	return admission.Ask{ID: m.newID(string(kind)), Kind: kind, Why: why, Cause: cause, Wall: m.wall}
+}

@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"math"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/quorum"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// arbitrate rules when this node is one of a pair of voters and hears nothing
+// of the other. Who runs groups is judged when its lease is about to end, who
+// runs none when the other must have become harmless.
+func (m *Machine) arbitrate() {
+	other, due := m.arbitrationDue()
+	if other == "" {
+		m.ping, m.pingAt, m.ruling = quorum.PingUnknown, 0, ""
+		return
+	}
+	list := m.file().Arbitration
+	m.askPing()
+	if !due {
+		return
+	}
+	ruling, why := quorum.Arbitrate(list, m.ping)
+	if ruling == quorum.Wait {
+		return
+	}
+	if ruling == quorum.GoOn {
+		m.goSolo(other, why)
+		return
+	}
+	if m.ruling != why {
+		m.ruling = why
+		m.event(cluster.LevelWarn, "nm", "arbitration-stop", "", nil, "This node does not go on without %s: %s.", other, why)
+	}
+}
+
+// arbitrationDue returns the silent other node of a pair, or "", and whether it
+// is time to rule.
+func (m *Machine) arbitrationDue() (cluster.NodeName, bool) {
+	voters := m.voters()
+	if m.raft == nil || len(m.conf.GetVoters()) != 2 || len(voters) != 2 || !m.isVoter() || m.leaving {
+		return "", false
+	}
+	other := voters[0]
+	if other == m.self {
+		other = voters[1]
+	}
+	p := m.peer(other)
+	lost := m.now.Sub(max(p.heard, m.started)) // it also counts as lost if it has no state: it cannot vote
+	blank := m.alive(other) && p.last.Incarnation.Blank()
+	if !blank && lost < m.silence() {
+		return "", false
+	}
+	if !m.waitOver || m.meta.Left && p.heard == 0 {
+		return "", false
+	}
+	if blank {
+		return other, true
+	}
+	if len(m.activeGroups()) > 0 && !m.isolated {
+		return other, !m.mayRunSoon()
+	}
+	return other, m.now >= m.voter.Bound(other, m.timing().Lease)
+}
+
+func (m *Machine) askPing() {
+	list := m.file().Arbitration
+	if len(list) == 0 || len(list[0].Targets) == 0 || m.now < m.pingAt {
+		return
+	}
+	m.pingAt = m.now.Add(2 * m.timing().Heartbeat)
+	for _, t := range list[0].Targets {
+		m.eff.Ping = append(m.eff.Ping, t.String())
+	}
+}
+
+func (m *Machine) takePinged(p Pinged) {
+	m.ping = quorum.PingLost
+	if p.Reached {
+		m.ping = quorum.PingReached
+	}
+}
+
+// goSolo restarts consensus with this node as the only voter, in a new life
+// with a higher generation. Entries in our log are kept even if we do not know
+// that they were agreed on: in a pair, whatever was agreed on is in both logs.
+func (m *Machine) goSolo(other cluster.NodeName, why string) {
+	m.applyRest()
+	term := m.raft.BasicStatus().HardState.GetTerm() + 1
+	mt := meta{Incarnation: quorum.Incarnation{Generation: m.meta.Incarnation.Generation + 1, Node: m.self}}
+	p, err := incarnate(m.st, mt, m.self, m.applied+1, term)
+	must(err)
+	m.eff.Persist = p
+	m.meta = mt
+	must(m.restoreLog(Options{Snapshot: p.Snapshot, HardState: p.HardState}))
+	must(m.startRaft())
+	m.holder.Forget()
+	m.resetAsks()
+	must(m.raft.Campaign())
+	m.drainRaft()
+	m.event(cluster.LevelWarn, "nm", "solo", "", map[string]string{"node": string(other)},
+		"This node goes on alone, %s is silent (solo term %d): %s.", other, mt.Incarnation.Generation, why)
+}
+
+// applyRest applies what is in the log but not known to be agreed on.
+func (m *Machine) applyRest() {
+	last, err := m.log.LastIndex()
+	must(err)
+	if last <= m.applied {
+		return
+	}
+	entries, err := m.log.Entries(m.applied+1, last+1, math.MaxUint64)
+	must(err)
+	for _, e := range entries {
+		m.applied = e.GetIndex()
+		if e.GetType() == raftpb.EntryNormal && len(e.GetData()) > 0 {
+			m.applyData(e)
+		}
+	}
+}
+
+// yield gives up this node's state for that of another life of consensus. What
+// runs here is made harmless and stopped before the node becomes a member.
+func (m *Machine) yield(to cluster.NodeName, b beat) {
+	active := m.activeGroups()
+	m.event(cluster.LevelWarn, "nm", "yield", "", map[string]string{"node": string(to)},
+		"%s went on without this node (solo term %d). This node joins it and takes over its state.", to, b.Incarnation.Generation)
+	if len(active) > 0 {
+		m.event(cluster.LevelError, "nm", "both-active", "", nil,
+			"Both nodes may have been active. This node stops its groups: the other went on in a higher solo term, or stands first in the cluster file.")
+		if !m.isolated {
+			m.isolate()
+		}
+	}
+	m.isolated, m.isolateAt = true, m.now
+	m.stopAll("another node went on without this one")
+	m.meta = meta{}
+	m.raft, m.log, m.conf, m.lead, m.applied = nil, nil, &raftpb.ConfState{}, "", 0
+	m.seed = m.file()
+	m.st = state.New()
+	m.holder.Forget()
+	m.resetAsks()
+	m.eff.Persist = &Persist{Reset: true}
+	m.saveMeta()
+}
+
+// yielding says whether groups of an older life are still being stopped: until
+// then the node is no member of the new one.
+func (m *Machine) yielding() bool {
+	return m.meta.Incarnation.Blank() && len(m.activeGroups()) > 0
+}
+
+// manageMembers lets the leader add nodes that wait to become members, promote
+// those that have caught up, and take out those that left.
+func (m *Machine) manageMembers() {
+	f := m.file()
+	st := m.raft.Status()
+	for i := range f.Nodes {
+		n := f.Nodes[i].Name
+		if n == m.self {
+			continue
+		}
+		if cc := m.memberChange(n, st); cc != nil {
+			_ = m.raft.ProposeConfChange(cc) // one at a time; the next heartbeat tries again
+			return
+		}
+	}
+	for _, id := range append(append([]uint64{}, m.conf.GetVoters()...), m.conf.GetLearners()...) {
+		if m.nameOf(id) == "" {
+			_ = m.raft.ProposeConfChange(confChange(raftpb.ConfChangeRemoveNode, id))
+			return
+		}
+	}
+}
+
+func confChange(t raftpb.ConfChangeType, id uint64) *raftpb.ConfChange {
+	return &raftpb.ConfChange{Type: &t, NodeId: &id}
+}
+
+func (m *Machine) memberChange(n cluster.NodeName, st raft.Status) *raftpb.ConfChange {
+	p, id := m.peer(n), raftID(n)
+	pr, known := st.Progress[id]
+	if !m.alive(n) {
+		return nil
+	}
+	blank, ours := p.last.Incarnation.Blank(), p.last.Incarnation == m.meta.Incarnation
+	switch {
+	case p.last.Departing:
+		if known && !pr.IsLearner {
+			return confChange(raftpb.ConfChangeRemoveNode, id)
+		}
+		return nil
+	case !known && (blank && len(p.last.Active) == 0 || ours):
+		return confChange(raftpb.ConfChangeAddLearnerNode, id)
+	case known && blank && !pr.IsLearner && len(st.Config.Voters.IDs()) > 2:
+		// It lost its state: its old vote must not count any more.
+		return confChange(raftpb.ConfChangeRemoveNode, id)
+	case known && ours && pr.IsLearner && pr.Match+50 >= m.applied && len(st.Config.Voters.IDs()) < maxVoters:
+		return confChange(raftpb.ConfChangeAddNode, id)
+	}
+	return nil
+}

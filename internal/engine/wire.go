@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"encoding/json"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/quorum"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// message is what machines send each other; exactly one of the later fields is
+// set. JSON, because it is small, rare, and readable by neighbouring versions,
+// which ignore what they do not know.
+type message struct {
+	Incarnation quorum.Incarnation `json:"i"`
+	Raft        []byte             `json:"r,omitempty"`
+	Ask         *admission.Ask     `json:"a,omitempty"`
+	Reply       *reply             `json:"y,omitempty"`
+	Verdicts    []verdictOf        `json:"v,omitempty"`
+}
+
+type reply struct {
+	ID     cluster.RequestID `json:"id"`
+	Answer state.Answer      `json:"answer"`
+	Err    *api.Error        `json:"err,omitempty"`
+	Retry  bool              `json:"retry,omitempty"` // we do not lead: ask again
+}
+
+// beat is a heartbeat.
+type beat struct {
+	Incarnation quorum.Incarnation `json:"i"`
+	Boot        string             `json:"b"`
+	Daemon      string             `json:"d"`
+	Sent        cluster.Instant    `json:"s"`           // on the sender's clock
+	Ack         cluster.Instant    `json:"a,omitempty"` // the latest Sent of the receiver that the sender acknowledges
+	AckDaemon   string             `json:"e,omitempty"` // the daemon whose heartbeat that was
+	Lead        cluster.NodeName   `json:"l,omitempty"`
+	WaitOver    bool               `json:"w,omitempty"`
+	Departing   bool               `json:"x,omitempty"` // it is about to stop by plan and wants to be no voter any more
+	Active      []cluster.GroupName `json:"g,omitempty"` // what it runs, in this life of consensus or an older one
+	Heard       []int              `json:"h,omitempty"` // indices of the receiver's addresses from which heartbeats arrive
+}
+
+func (m *Machine) send(to cluster.NodeName, bulk bool, msg message) {
+	msg.Incarnation = m.meta.Incarnation
+	data, err := json.Marshal(msg)
+	must(err)
+	m.eff.Sends = append(m.eff.Sends, Send{To: to, Bulk: bulk, Data: data})
+}
+
+func (m *Machine) takePeer(in PeerIn) {
+	var msg message
+	if json.Unmarshal(in.Data, &msg) != nil || m.file().Node(in.From) == nil {
+		return
+	}
+	switch {
+	case msg.Raft != nil:
+		m.takeRaft(in.From, msg.Incarnation, msg.Raft)
+	case msg.Ask != nil:
+		m.takeAsk(in.From, *msg.Ask)
+	case msg.Reply != nil:
+		m.takeReply(in.From, *msg.Reply)
+	case msg.Verdicts != nil:
+		m.takeVerdicts(in.From, msg.Verdicts)
+	}
+}

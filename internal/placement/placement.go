@@ -1,0 +1,79 @@
+// Package placement chooses the node for a group. Every node that is passed
+// over has a reason.
+package placement
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// Choice is the outcome: a node, or none, and why the others were passed over.
+type Choice struct {
+	Node   cluster.NodeName // "" if no node can take the group
+	Passed []string         // one sentence for each node that was passed over
+}
+
+// Why puts the reasons into one sentence.
+func (c Choice) Why() string {
+	if len(c.Passed) == 0 {
+		return "no other node is in its list"
+	}
+	return strings.Join(c.Passed, ", ")
+}
+
+// Choose returns the first node of the group's order of preference that is up
+// and not excluded; avoid is a node that must not be chosen, or "".
+func Choose(s *state.State, g *config.Group, avoid cluster.NodeName) Choice {
+	var c Choice
+	for _, n := range g.Nodes {
+		if n == avoid {
+			continue
+		}
+		if why := Refuse(s, g, n); why != "" {
+			c.Passed = append(c.Passed, why)
+			continue
+		}
+		if c.Node == "" {
+			c.Node = n
+		}
+	}
+	return c
+}
+
+// Refuse says why the node cannot take the group now, or "".
+func Refuse(s *state.State, g *config.Group, n cluster.NodeName) string {
+	if why := Unfit(s, g, n); why != "" {
+		return why
+	}
+	if gs := s.Groups[g.Name]; gs != nil {
+		if why, excluded := gs.Excluded[n]; excluded {
+			return fmt.Sprintf("the activation failed on %s (%s)", n, why)
+		}
+	}
+	return ""
+}
+
+// Unfit says why the node cannot run the group even if an operator asks for it,
+// or "".
+func Unfit(s *state.State, g *config.Group, n cluster.NodeName) string {
+	listed := false
+	for _, m := range g.Nodes {
+		listed = listed || m == n
+	}
+	node := s.Nodes[n]
+	switch {
+	case !listed:
+		return fmt.Sprintf("%s is not in the list of nodes of group %s", n, g.Name)
+	case node == nil || node.State == cluster.NodeUnknown:
+		return fmt.Sprintf("%s has not been seen yet", n)
+	case node.State != cluster.NodeUp:
+		return fmt.Sprintf("%s is %s", n, node.State)
+	case node.Leaving:
+		return fmt.Sprintf("%s is leaving", n)
+	}
+	return ""
+}

@@ -1,0 +1,437 @@
+// Package sim is a world for the shipped machines: nodes with their own clocks
+// and disks, networks that can be cut, resources that take time and fail, all
+// in one goroutine and from one seed. After every step it checks what must
+// never happen.
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/engine"
+	"github.com/tasuki-ha/tasuki/internal/plan"
+)
+
+// epoch is the wall clock at the start of every world.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// World is one installation of one cluster. Create it with NewWorld.
+type World struct {
+	now    time.Duration
+	rng    *rand.Rand
+	queue  queue
+	order  uint64
+	nodes  map[cluster.NodeName]*Node
+	names  []cluster.NodeName
+	cut    map[link]bool
+	text   string
+	file   *config.File
+	daemon int
+
+	behave  map[string]behavior // "RESOURCE start" or "RESOURCE stop"
+	pings   map[cluster.NodeName]bool
+	answers map[cluster.RequestID]engine.Reply
+	shared  bool // two owners are expected (arbitration none and a cut)
+
+	// Log is every event of every node in the order of the world's clock.
+	Log []api.Event
+	// Scripts is every script of a ladder that was run, as NODE SCRIPT ACTION.
+	Scripts []string
+	// Broken is the first rule that was broken; the world then stands still.
+	Broken string
+}
+
+type link struct {
+	from, to cluster.NodeName
+	path     int
+}
+
+type behavior struct {
+	takes time.Duration
+	fails int // how many times from now on; -1 for ever
+}
+
+// Node is one machine of the world.
+type Node struct {
+	name    cluster.NodeName
+	machine *engine.Machine // nil while it is off
+	boots   int
+	paused  bool
+	held    []engine.Event // what arrived while it was paused
+	disk    disk
+	wake    uint64 // only the latest wake-up counts
+	active  map[string]cluster.Epoch // GROUP/RESOURCE that is active here
+	harmless map[string]bool         // GROUP that is isolated here
+	final   cluster.FinalAction
+}
+
+type disk struct {
+	hard    *raftpb.HardState
+	snap    *raftpb.Snapshot
+	entries []*raftpb.Entry
+	meta    []byte
+	seq     uint64
+}
+
+type item struct {
+	at    time.Duration
+	order uint64
+	do    func()
+}
+
+type queue []item
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
+func (q *queue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}
+
+// NewWorld returns a world whose nodes are all off. The first node of the file
+// has made the cluster; the others join it when they are switched on.
+func NewWorld(text string, seed uint64) (*World, error) {
+	f, errs := config.Parse("cluster.yaml", []byte(text))
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	w := &World{
+		rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), nodes: map[cluster.NodeName]*Node{},
+		cut: map[link]bool{}, text: text, file: f, behave: map[string]behavior{},
+		pings: map[cluster.NodeName]bool{}, answers: map[cluster.RequestID]engine.Reply{},
+	}
+	for i := range f.Nodes {
+		n := &Node{name: f.Nodes[i].Name, active: map[string]cluster.Epoch{}, harmless: map[string]bool{}}
+		n.disk.seq = 1
+		w.nodes[n.name], w.names = n, append(w.names, n.name)
+	}
+	p, err := engine.Bootstrap(w.names[0], text, "sim", epoch)
+	if err != nil {
+		return nil, err
+	}
+	w.nodes[w.names[0]].disk.write(p)
+	return w, nil
+}
+
+func (d *disk) write(p *engine.Persist) {
+	if p.Reset {
+		d.hard, d.snap, d.entries = nil, nil, nil
+	}
+	if p.Snapshot != nil {
+		d.snap = p.Snapshot
+		index := p.Snapshot.GetMetadata().GetIndex()
+		d.entries = slices.DeleteFunc(slices.Clone(d.entries), func(e *raftpb.Entry) bool { return e.GetIndex() <= index })
+	}
+	if p.HardState != nil {
+		d.hard = p.HardState
+	}
+	if len(p.Entries) > 0 {
+		first := p.Entries[0].GetIndex()
+		d.entries = slices.DeleteFunc(slices.Clone(d.entries), func(e *raftpb.Entry) bool { return e.GetIndex() >= first })
+		d.entries = append(d.entries, p.Entries...)
+	}
+	if p.Meta != nil {
+		d.meta = p.Meta
+	}
+}
+
+func (w *World) after(d time.Duration, do func()) {
+	w.order++
+	heap.Push(&w.queue, item{at: w.now + d, order: w.order, do: do})
+}
+
+// Run lets d of the world's time pass.
+func (w *World) Run(d time.Duration) {
+	end := w.now + d
+	for w.Broken == "" && len(w.queue) > 0 && w.queue[0].at <= end {
+		it := heap.Pop(&w.queue).(item)
+		w.now = it.at
+		it.do()
+		w.check()
+	}
+	w.now = max(w.now, end)
+}
+
+// Boot switches a node on; its disk is as it was, its memory is gone.
+func (w *World) Boot(name cluster.NodeName) error {
+	n := w.nodes[name]
+	n.boots++
+	return w.startDaemon(n)
+}
+
+// StartDaemon starts the daemon of a node whose resources may still run.
+func (w *World) StartDaemon(name cluster.NodeName) error { return w.startDaemon(w.nodes[name]) }
+
+func (w *World) startDaemon(n *Node) error {
+	w.daemon++
+	m, err := engine.New(engine.Options{
+		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(), NextSeq: n.disk.seq,
+		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
+	})
+	if err != nil {
+		return err
+	}
+	n.machine, n.paused, n.held, n.final = m, false, nil, ""
+	w.step(n, engine.Event{})
+	return nil
+}
+
+// Crash takes a node's power away.
+func (w *World) Crash(name cluster.NodeName) {
+	n := w.nodes[name]
+	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
+	n.wake++
+}
+
+// KillDaemon ends a node's daemon; its resources go on.
+func (w *World) KillDaemon(name cluster.NodeName) {
+	n := w.nodes[name]
+	n.machine = nil
+	n.wake++
+}
+
+// Pause freezes a node's daemon, Resume lets it go on.
+func (w *World) Pause(name cluster.NodeName) { w.nodes[name].paused = true }
+
+// Resume ends a Pause; what arrived meanwhile is delivered now.
+func (w *World) Resume(name cluster.NodeName) {
+	n := w.nodes[name]
+	held := n.held
+	n.paused, n.held = false, nil
+	w.step(n, engine.Event{})
+	for _, ev := range held {
+		w.step(n, ev)
+	}
+}
+
+// Cut ends what a sends to b on a path; path -1 is all of them.
+func (w *World) Cut(a, b cluster.NodeName, path int) { w.setCut(a, b, path, true) }
+
+// Heal undoes Cut.
+func (w *World) Heal(a, b cluster.NodeName, path int) { w.setCut(a, b, path, false) }
+
+func (w *World) setCut(a, b cluster.NodeName, path int, cut bool) {
+	for i := range w.file.Node(b).Addresses {
+		if path < 0 || i == path {
+			w.cut[link{a, b, i}] = cut
+		}
+	}
+}
+
+func (w *World) clock() cluster.Instant { return cluster.Instant(time.Hour + w.now) }
+
+// step gives a node's machine one event and carries out the effects.
+func (w *World) step(n *Node, ev engine.Event) {
+	if n.machine == nil || w.Broken != "" {
+		return
+	}
+	if n.paused {
+		if len(n.held) < 1_000 {
+			n.held = append(n.held, ev)
+		}
+		return
+	}
+	eff := n.machine.Step(w.clock(), epoch.Add(w.now), ev)
+	if eff.Persist != nil {
+		n.disk.write(eff.Persist)
+	}
+	w.carry(n, eff)
+	if eff.Exit {
+		n.machine = nil
+		return
+	}
+	n.wake++
+	wake := n.wake
+	w.after(max(eff.WakeAt.Sub(w.clock()), 100*time.Microsecond), func() {
+		if n.wake == wake {
+			w.step(n, engine.Event{})
+		}
+	})
+}
+
+// later delivers an event to the same life of the node's daemon.
+func (w *World) later(n *Node, d time.Duration, ev engine.Event) {
+	m := n.machine
+	w.after(d, func() {
+		if n.machine == m {
+			w.step(n, ev)
+		}
+	})
+}
+
+func (w *World) carry(n *Node, eff engine.Effects) {
+	w.transmit(n, eff)
+	for _, e := range eff.Events {
+		n.disk.seq++
+		w.Log = append(w.Log, e)
+	}
+	for _, t := range eff.Isolate {
+		n.harmless[string(t.Group.Name)] = true
+	}
+	for _, t := range eff.Restore {
+		delete(n.harmless, string(t.Group.Name))
+	}
+	for _, op := range eff.Ops {
+		w.operate(n, op)
+	}
+	for _, t := range eff.Checks {
+		w.look(n, t)
+	}
+	for _, s := range eff.Scripts {
+		w.Scripts = append(w.Scripts, fmt.Sprintf("%s %s %s", n.name, s.Path, s.Action))
+		w.later(n, 5*time.Millisecond, engine.Event{Script: &engine.ScriptDone{Monitor: s.Monitor, Run: s.Run, Took: 5 * time.Millisecond}})
+	}
+	if len(eff.Ping) > 0 {
+		reached, told := w.pings[n.name]
+		w.later(n, time.Millisecond, engine.Event{Pinged: &engine.Pinged{Reached: reached || !told}})
+	}
+	if eff.Final != nil {
+		n.final = eff.Final.Action
+		switch n.final {
+		case cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset:
+			w.Crash(n.name)
+			w.after(5*time.Second, func() {
+				if n.machine == nil {
+					if err := w.Boot(n.name); err != nil {
+						w.Broken = err.Error()
+					}
+				}
+			})
+		default:
+			w.Crash(n.name)
+		}
+	}
+	for _, r := range eff.Replies {
+		w.answers[r.ID] = r
+	}
+}
+
+func (w *World) transmit(n *Node, eff engine.Effects) {
+	for _, s := range eff.Sends {
+		to := w.nodes[s.To]
+		if to == nil {
+			continue
+		}
+		for path := range w.file.Node(s.To).Addresses { // the transport delivers once, over whatever works
+			if !w.cut[link{n.name, s.To, path}] {
+				w.deliver(to, engine.Event{Peer: &engine.PeerIn{From: n.name, Data: s.Data}})
+				break
+			}
+		}
+	}
+	for _, b := range eff.Beats {
+		to := w.nodes[b.To]
+		if to == nil {
+			continue
+		}
+		for path := range w.file.Node(n.name).Addresses {
+			if !w.cut[link{n.name, b.To, path}] {
+				w.deliver(to, engine.Event{Beat: &engine.BeatIn{From: n.name, Path: path, Payload: b.Payload}})
+			}
+		}
+	}
+}
+
+func (w *World) deliver(to *Node, ev engine.Event) {
+	delay := 200*time.Microsecond + time.Duration(w.rng.Int64N(int64(100*time.Microsecond)))
+	w.after(delay, func() { w.step(to, ev) })
+}
+
+func key(g cluster.GroupName, r cluster.ResourceName) string { return string(g) + "/" + string(r) }
+
+func (w *World) operate(n *Node, op engine.Operation) {
+	what := string(op.Op.Resource) + " stop"
+	if op.Op.Start {
+		what = string(op.Op.Resource) + " start"
+	}
+	b := w.behave[what]
+	fails := b.fails != 0
+	if b.fails > 0 {
+		b.fails--
+		w.behave[what] = b
+	}
+	m, k := n.machine, key(op.Group.Name, op.Op.Resource)
+	if op.Op.Start && !fails {
+		n.active[k] = op.Epoch // from the first moment on it may be seen outside
+		delete(n.harmless, string(op.Group.Name))
+	}
+	w.after(b.takes+time.Millisecond, func() {
+		if n.machine != m {
+			return
+		}
+		why := ""
+		switch {
+		case fails:
+			why = "the script ended with exit code 1"
+		case !op.Op.Start:
+			delete(n.active, k)
+		}
+		w.step(n, engine.Event{OpDone: &engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: plan.Op(op.Op), Why: why, Took: b.takes + time.Millisecond}})
+	})
+}
+
+func (w *World) look(n *Node, t engine.Task) {
+	c := engine.Checked{Group: t.Group.Name, Epoch: t.Epoch, Inactive: map[cluster.ResourceName]string{}}
+	for i := range t.Group.Resources {
+		if _, active := n.active[key(t.Group.Name, t.Group.Resources[i].Name)]; !active {
+			c.Inactive[t.Group.Resources[i].Name] = "it is not there"
+		}
+	}
+	w.later(n, time.Millisecond, engine.Event{Checked: &c})
+}
+
+// Ask lets a node ask something; Answer returns what came of it.
+func (w *World) Ask(name cluster.NodeName, a admission.Ask) cluster.RequestID {
+	a.ID = cluster.RequestID(fmt.Sprintf("ask-%d-%d", w.now, len(w.answers)))
+	a.Wall = epoch.Add(w.now)
+	w.step(w.nodes[name], engine.Event{Ask: &a})
+	return a.ID
+}
+
+// check looks whether something happened that must never happen.
+func (w *World) check() {
+	if w.shared {
+		return
+	}
+	for i := range w.file.Groups {
+		g := w.file.Groups[i].Name
+		if owners := w.Owners(g); len(owners) > 1 {
+			w.Broken = fmt.Sprintf("%s: group %s is active on %v at once", w.now, g, owners)
+		}
+	}
+}
+
+// Owners returns the nodes on which something of the group is active and not
+// isolated.
+func (w *World) Owners(g cluster.GroupName) []cluster.NodeName {
+	var owners []cluster.NodeName
+	for _, name := range w.names {
+		n := w.nodes[name]
+		if n.harmless[string(g)] {
+			continue
+		}
+		for _, k := range slices.Sorted(maps.Keys(n.active)) {
+			if len(k) > len(g) && k[:len(g)] == string(g) && k[len(g)] == '/' {
+				owners = append(owners, name)
+				break
+			}
+		}
+	}
+	return owners
+}

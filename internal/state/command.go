@@ -1,0 +1,149 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// Entry is one entry of the replicated log: commands that take effect together
+// or not at all, and the answer to the ask that led to them.
+type Entry struct {
+	Nonce    string    `json:"nonce,omitempty"` // by which the proposer knows it again; no part of the state
+	Answer   *Answer   `json:"answer,omitempty"`
+	Commands []Command `json:"commands,omitempty"`
+}
+
+// Command is one change of the state; exactly one field is set.
+type Command struct {
+	Config  *SetConfig `json:"config,omitempty"`
+	Node    *SetNode   `json:"node,omitempty"`
+	Begin   *Begin     `json:"begin,omitempty"`
+	Report  *Report    `json:"report,omitempty"`
+	Want    *Want      `json:"want,omitempty"`
+	Clear   *Clear     `json:"clear,omitempty"`
+	Suspend *Suspend   `json:"suspend,omitempty"`
+	Token   *SetToken  `json:"token,omitempty"`
+	Link    *SetLink   `json:"link,omitempty"`
+}
+
+// SetConfig puts a new cluster file in force. Base is the version that it was
+// written against; if another is in force, nothing happens.
+type SetConfig struct {
+	Base   uint64    `json:"base"`
+	Text   string    `json:"text"`
+	Author string    `json:"author"`
+	Note   string    `json:"note,omitempty"`
+	Time   time.Time `json:"time"`
+}
+
+// SetNode records where a node stands. A node that is down, left, or has booted
+// anew owns no group any more.
+type SetNode struct {
+	Name    cluster.NodeName  `json:"name"`
+	State   cluster.NodeState `json:"state"`
+	Boot    string            `json:"boot,omitempty"`
+	Daemon  string            `json:"daemon,omitempty"`
+	Leaving bool              `json:"leaving,omitempty"`
+	Why     string            `json:"why,omitempty"`
+	Cause   cluster.EventID   `json:"cause,omitempty"`
+	Time    time.Time         `json:"time"`
+}
+
+// Begin starts a plan if the group still has that epoch. An ID is given by
+// Apply.
+type Begin struct {
+	Group cluster.GroupName `json:"group"`
+	Epoch cluster.Epoch     `json:"epoch"`
+	Plan  Plan              `json:"plan"`
+	Count string            `json:"count,omitempty"` // the failover counter that this uses up
+}
+
+// Step is what a group's owner reports.
+type Step string
+
+// The steps.
+const (
+	StepStarted     Step = "started"      // everything is online (or its final action is to go on)
+	StepStopped     Step = "stopped"      // everything is surely offline
+	StepStartFailed Step = "start-failed" // retries are used up
+	StepStopFailed  Step = "stop-failed"  // retries are used up; something may still run
+	StepFailed      Step = "failed"       // an active resource failed by itself
+)
+
+// Report is what a group's owner says about the epoch that it works on. A
+// report of another epoch, or from another node, changes nothing.
+type Report struct {
+	Group     cluster.GroupName                 `json:"group"`
+	Epoch     cluster.Epoch                     `json:"epoch"`
+	Node      cluster.NodeName                  `json:"node"`
+	Step      Step                              `json:"step"`
+	Resource  cluster.ResourceName              `json:"resource,omitempty"` // the one that failed
+	Why       string                            `json:"why,omitempty"`
+	Cause     cluster.EventID                   `json:"cause,omitempty"`
+	Resources map[cluster.ResourceName]Resource `json:"resources,omitempty"`
+}
+
+// Want says whether a group should run, without a plan.
+type Want struct {
+	Group  cluster.GroupName `json:"group"`
+	Wanted bool              `json:"wanted"`
+	Why    string            `json:"why"`
+}
+
+// Clear forgets the counters and exclusions of a group.
+type Clear struct {
+	Group cluster.GroupName `json:"group"`
+}
+
+// Suspend holds or releases a monitor on a node.
+type Suspend struct {
+	Monitor cluster.MonitorName `json:"monitor"`
+	Node    cluster.NodeName    `json:"node"`
+	On      bool                `json:"on"`
+}
+
+// SetToken stores a token, or forgets it where Token is nil.
+type SetToken struct {
+	ID    string `json:"id"`
+	Token *Token `json:"token,omitempty"`
+}
+
+// SetLink merges a link into the one of that name, or forgets it where Link is
+// nil.
+type SetLink struct {
+	Name cluster.LinkName `json:"name"`
+	Link *Link            `json:"link,omitempty"`
+}
+
+// Encode returns the entry as it stands in the log.
+func (e Entry) Encode() []byte {
+	data, err := json.Marshal(e)
+	if err != nil { // only values that always marshal are in it
+		panic(fmt.Sprintf("state: encode an entry: %v", err))
+	}
+	return data
+}
+
+// DecodeEntry reads an entry of the log.
+func DecodeEntry(data []byte) (Entry, error) {
+	var e Entry
+	if err := json.Unmarshal(data, &e); err != nil {
+		return e, fmt.Errorf("read an entry of the replicated log: %w", err)
+	}
+	return e, nil
+}
+
+// DeclaresDown returns the nodes that the entry declares down. A voter must not
+// accept such an entry while its promise to one of them runs.
+func (e Entry) DeclaresDown() []cluster.NodeName {
+	var nodes []cluster.NodeName
+	for _, c := range e.Commands {
+		if c.Node != nil && c.Node.State == cluster.NodeDown {
+			nodes = append(nodes, c.Node.Name)
+		}
+	}
+	return nodes
+}
