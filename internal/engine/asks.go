@@ -24,7 +24,8 @@ type pending struct {
 	since   cluster.Instant
 	sentTo  cluster.NodeName
 	sentAt  cluster.Instant
-	outside bool // somebody waits for the reply; else it is tried until it is answered
+	outside bool                // somebody waits for the reply; else it is tried until it is answered
+	monitor cluster.MonitorName // whose ladder asked
 }
 
 // queued is an ask that waits until the leader can decide it.
@@ -64,10 +65,14 @@ func (m *Machine) pump() {
 func (m *Machine) expireAsks() {
 	for _, id := range slices.Sorted(maps.Keys(m.outbox)) {
 		p := m.outbox[id]
-		if !p.outside || m.now.Sub(p.since) < askGiveUp {
+		if !p.outside && p.monitor == "" || m.now.Sub(p.since) < askGiveUp {
 			continue
 		}
 		delete(m.outbox, id)
+		if p.monitor != "" {
+			m.rungReply(p, m.noLeader())
+			continue
+		}
 		m.eff.Replies = append(m.eff.Replies, Reply{ID: id, Err: m.noLeader()})
 	}
 }
@@ -122,6 +127,9 @@ func (m *Machine) takeReply(_ cluster.NodeName, r reply) {
 		return // sent again by pump
 	}
 	delete(m.outbox, r.ID)
+	if p.monitor != "" {
+		m.rungReply(p, r.Err)
+	}
 	if p.outside {
 		m.eff.Replies = append(m.eff.Replies, Reply{ID: r.ID, Answer: r.Answer, Err: r.Err})
 	}

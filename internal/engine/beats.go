@@ -110,7 +110,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	if b.WaitOver && !b.Incarnation.Blank() {
 		m.waitOver = true
 	}
-	if m.meta.Incarnation.Yields(b.Incarnation, m.file()) {
+	if !m.Blank() && m.meta.Incarnation.Yields(b.Incarnation, m.file()) {
 		m.yield(in.From, b)
 	}
 }
@@ -141,7 +141,11 @@ func (m *Machine) leaseEnd() (cluster.Instant, bool) {
 	if m.meta.Incarnation.Blank() || m.raft == nil {
 		return 0, false
 	}
-	return m.holder.Until(m.now, m.self, m.voters(), m.timing().Lease)
+	end, held := m.holder.Until(m.now, m.self, m.voters(), m.timing().Lease)
+	if !held && m.legacy > m.now {
+		return m.legacy, true
+	}
+	return end, held
 }
 
 // mayRun says whether groups may be started here now.
@@ -214,7 +218,7 @@ func (m *Machine) checkWait() {
 	f := m.file()
 	all := true
 	for i := range f.Nodes {
-		all = all && m.alive(f.Nodes[i].Name)
+		all = all && m.member(f.Nodes[i].Name)
 	}
 	if all || m.now.Sub(m.started) >= f.Timing.StartWait {
 		m.waitOver = true
@@ -239,4 +243,3 @@ func (m *Machine) member(n cluster.NodeName) bool {
 	id := raftID(n)
 	return slices.Contains(m.conf.GetVoters(), id) || slices.Contains(m.conf.GetLearners(), id)
 }
-

@@ -38,6 +38,7 @@ func (m *Machine) restoreLog(o Options) error {
 		m.conf = o.Snapshot.GetMetadata().GetConfState()
 	}
 	if o.HardState != nil {
+		m.replayed = o.HardState.GetCommit()
 		if err := m.log.SetHardState(o.HardState); err != nil {
 			return fmt.Errorf("load the vote: %w", err)
 		}
@@ -51,7 +52,7 @@ func (m *Machine) restoreLog(o Options) error {
 func (m *Machine) startRaft() error {
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID: raftID(m.self), ElectionTick: electionTicks, HeartbeatTick: 1,
-		Storage: m.log, Applied: m.applied, CheckQuorum: true, PreVote: true,
+		Storage: freshSnapshots{m.log, m}, Applied: m.applied, CheckQuorum: true, PreVote: true,
 		MaxSizePerMsg: 512 << 10, MaxCommittedSizePerReady: 4 << 20,
 		MaxUncommittedEntriesSize: 16 << 20, MaxInflightMsgs: 64,
 		DisableProposalForwarding: true, Logger: quiet{},
@@ -65,6 +66,25 @@ func (m *Machine) startRaft() error {
 		m.campaign = m.now
 	}
 	return nil
+}
+
+// freshSnapshots is the log in memory, whose snapshot is always of now: a node
+// that was just added takes only one that knows it as a member.
+type freshSnapshots struct {
+	*raft.MemoryStorage
+	m *Machine
+}
+
+func (s freshSnapshots) Snapshot() (*raftpb.Snapshot, error) {
+	data, err := s.m.st.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("write the replicated state: %w", err)
+	}
+	snap, err := s.CreateSnapshot(s.m.applied, s.m.conf, data)
+	if errors.Is(err, raft.ErrSnapOutOfDate) {
+		return s.MemoryStorage.Snapshot()
+	}
+	return snap, err
 }
 
 // stagger spreads candidacies by the order of the file, so that two nodes do
@@ -220,7 +240,9 @@ func (m *Machine) applyData(e *raftpb.Entry) {
 	}
 	before := m.before(entry)
 	m.st.Apply(entry)
-	m.narrate(entry, before)
+	if e.GetIndex() > m.replayed {
+		m.narrate(entry, before)
+	}
 	if entry.Answer != nil {
 		m.answerWaiters(entry.Answer.ID)
 	}
@@ -390,15 +412,15 @@ func (m *Machine) declaredDown(n cluster.NodeName) bool {
 // quiet drops consensus's own chatter: what matters to an operator is an event.
 type quiet struct{}
 
-func (quiet) Debug(...any)            {}
-func (quiet) Debugf(string, ...any)   {}
-func (quiet) Error(...any)            {}
-func (quiet) Errorf(string, ...any)   {}
-func (quiet) Info(...any)             {}
-func (quiet) Infof(string, ...any)    {}
-func (quiet) Warning(...any)          {}
-func (quiet) Warningf(string, ...any) {}
-func (quiet) Fatal(v ...any)          { panic(fmt.Sprint(v...)) }
+func (quiet) Debug(...any)              {}
+func (quiet) Debugf(string, ...any)     {}
+func (quiet) Error(...any)              {}
+func (quiet) Errorf(string, ...any)     {}
+func (quiet) Info(...any)               {}
+func (quiet) Infof(string, ...any)      {}
+func (quiet) Warning(...any)            {}
+func (quiet) Warningf(string, ...any)   {}
+func (quiet) Fatal(v ...any)            { panic(fmt.Sprint(v...)) }
 func (quiet) Fatalf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }
-func (quiet) Panic(v ...any)          { panic(fmt.Sprint(v...)) }
+func (quiet) Panic(v ...any)            { panic(fmt.Sprint(v...)) }
 func (quiet) Panicf(f string, v ...any) { panic(fmt.Sprintf(f, v...)) }

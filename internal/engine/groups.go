@@ -35,9 +35,28 @@ func (l *localGroup) task(g *config.Group) Task {
 	return Task{Group: *g, Epoch: l.epoch, Factor: l.factor, Event: l.event, Previous: l.previous, Cause: l.cause}
 }
 
+// idle says whether nothing of the group is active here or being worked on.
+func (l *localGroup) idle() bool {
+	if l.runner != nil || l.checking {
+		return false
+	}
+	for _, r := range l.resources {
+		if r.State != cluster.ResourceOffline {
+			return false
+		}
+	}
+	return true
+}
+
 // activeGroups returns the groups of which something may be active here.
 func (m *Machine) activeGroups() []cluster.GroupName {
-	return slices.Sorted(maps.Keys(m.groups))
+	var names []cluster.GroupName
+	for _, name := range slices.Sorted(maps.Keys(m.groups)) {
+		if !m.groups[name].idle() {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // follow brings this node in line with the agreed state: it begins what its
@@ -57,9 +76,13 @@ func (m *Machine) follow() {
 	if m.meta.Incarnation.Blank() || m.st.Config.Version == 0 {
 		return
 	}
-	for _, name := range m.activeGroups() {
-		l := m.groups[name]
-		if gs := m.st.Groups[name]; (gs == nil || gs.Owner != m.self) && !l.orphan {
+	for _, name := range slices.Sorted(maps.Keys(m.groups)) {
+		l, gs := m.groups[name], m.st.Groups[name]
+		switch {
+		case gs != nil && gs.Owner == m.self || l.orphan:
+		case l.idle():
+			delete(m.groups, name)
+		default:
 			m.orphan(name, l, "the cluster has given it to another node")
 		}
 	}
@@ -69,6 +92,9 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 	l := m.groups[name]
 	if l != nil && (l.orphan || l.epoch == gs.Epoch) {
 		return // an orphan is stopped to its end first; OpDone comes back here
+	}
+	if n := m.st.Nodes[m.self]; n == nil || n.Boot != m.boot {
+		return // it was given to this node before its machine booted anew; the leader will see that
 	}
 	cfg := m.st.File().Group(name)
 	switch gs.Phase {
@@ -88,7 +114,11 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 			l.epoch = gs.Epoch
 			return
 		}
-		// The daemon has started anew under a running group: look, do not touch.
+		if m.isolated {
+			return
+		}
+		// The daemon has started anew under a running group, or stopped it without
+		// a lease: look, do not touch.
 		l = m.local(name, cfg, gs)
 		l.checking = true
 		m.eff.Checks = append(m.eff.Checks, l.task(&l.config))
@@ -135,20 +165,6 @@ func (m *Machine) advance(name cluster.GroupName, l *localGroup) {
 		return
 	}
 	m.report(name, l, state.Report{Step: step, Resource: failed, Why: why})
-	if step == state.StepStopped && len(m.onlineLeft(l)) == 0 {
-		delete(m.groups, name)
-	}
-}
-
-// onlineLeft returns the resources that a partial stop left online.
-func (m *Machine) onlineLeft(l *localGroup) []cluster.ResourceName {
-	var left []cluster.ResourceName
-	for n, r := range l.resources {
-		if r.State != cluster.ResourceOffline {
-			left = append(left, n)
-		}
-	}
-	return left
 }
 
 func (m *Machine) report(name cluster.GroupName, l *localGroup, r state.Report) {
@@ -213,7 +229,7 @@ func (m *Machine) takeChecked(c Checked) {
 		return
 	}
 	for _, n := range slices.Sorted(maps.Keys(c.Inactive)) {
-		m.failResource(c.Group, l, n, "found inactive after the start of the daemon: "+c.Inactive[n])
+		m.failResource(c.Group, l, n, "it was found inactive: "+c.Inactive[n])
 		return
 	}
 }
@@ -273,17 +289,6 @@ func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.St
 	}
 	m.event(cluster.LevelInfo, "rc", "group-stopped-local", l.cause, map[string]string{"group": string(name)},
 		"Group %s has been stopped on this node.", name)
-	gs := m.st.Groups[name]
-	if gs == nil || gs.Owner != m.self || gs.Phase != cluster.PhaseOnline {
-		return
-	}
-	// Nothing was taken over: the cluster still has it online here.
-	lost := &localGroup{config: l.config, epoch: gs.Epoch, cause: gs.Cause, resources: map[cluster.ResourceName]state.Resource{}}
-	for i := range l.config.Resources {
-		lost.resources[l.config.Resources[i].Name] = state.Resource{State: cluster.ResourceOffline}
-	}
-	m.groups[name] = lost
-	m.failResource(name, lost, l.config.Resources[0].Name, "it was stopped while the lease was lost")
 }
 
 func took(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }

@@ -16,18 +16,18 @@ import (
 // Event is something that happened outside of the machine; exactly one field
 // is set. The zero Event only lets time pass.
 type Event struct {
-	Beat    *BeatIn
-	Peer    *PeerIn
-	Ask     *admission.Ask
-	OpDone  *OpDone
-	Checked *Checked
-	Failed  *Failed
-	Probe   *Probe
-	Script  *ScriptDone
-	Pinged  *Pinged
-	Log     *api.Event // a line from outside; id, node and time are filled in
+	Beat     *BeatIn
+	Peer     *PeerIn
+	Ask      *admission.Ask
+	OpDone   *OpDone
+	Checked  *Checked
+	Failed   *Failed
+	Probe    *Probe
+	Script   *ScriptDone
+	Pinged   *Pinged
+	Log      *api.Event // a line from outside; id, node and time are filled in
 	Rehearse *Rehearse
-	Leave   bool // stop by plan: groups move away, then Effects.Exit
+	Leave    bool // stop by plan: groups move away, then Effects.Exit
 }
 
 // BeatIn is a heartbeat that arrived and was authenticated.
@@ -101,17 +101,18 @@ type Effects struct {
 	Beats  []BeatOut
 	Events []api.Event // for the operator's log
 
-	Config   *config.File // a new cluster file is in force; addresses and monitors follow it
-	Isolate  []Task       // make harmless at once
-	Restore  []Task
-	Ops      []Operation
-	Checks   []Task
-	Scripts  []ScriptRun
-	Ping     []string // ping targets to ask; answer with one Pinged
-	Final    *Final
-	Replies  []Reply
-	Exit     bool            // everything is handed over: the daemon may end
-	WakeAt   cluster.Instant // step again no later than this
+	Config  *config.File // a new cluster file is in force; addresses and monitors follow it
+	Isolate []Task       // make harmless at once
+	Restore []Task
+	Ops     []Operation
+	Checks  []Task
+	Scripts []ScriptRun
+	Ping    []string // ping targets to ask; answer with one Pinged
+	Final   *Final
+	Replies []Reply
+	Lease   cluster.Instant // until when this node may run groups; to be kept where a restart of the daemon finds it, a boot does not
+	Exit    bool            // everything is handed over: the daemon may end
+	WakeAt  cluster.Instant // step again no later than this
 }
 
 // Persist is one durable write.

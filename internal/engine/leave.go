@@ -46,7 +46,9 @@ func (m *Machine) leave() {
 		}
 		m.depart()
 	case (!n.Leaving || len(m.st.OwnedBy(m.self)) == 0 && len(m.activeGroups()) == 0) && !m.askedToLeave():
-		m.ask(m.newAsk(admission.NodeLeave, "its daemon is stopping", ""), false)
+		a := m.newAsk(admission.NodeLeave, "its daemon is stopping", "")
+		a.Node = m.self
+		m.ask(a, false)
 	}
 }
 

@@ -32,6 +32,10 @@ type Options struct {
 	Entries   []*raftpb.Entry
 	Meta      []byte
 
+	// Lease is the latest Effects.Lease of an earlier daemon since the machine
+	// booted; 0 if there was none.
+	Lease cluster.Instant
+
 	// Seed is the cluster file that a joining node was given. It serves only
 	// until the replicated one has arrived.
 	Seed *config.File
@@ -57,21 +61,23 @@ type Machine struct {
 	eff     *Effects
 	seq     uint64
 
-	meta      meta
-	raft      *raft.RawNode // nil while the node has no state
-	log       *raft.MemoryStorage
-	conf      *raftpb.ConfState
-	applied   uint64
-	lead      cluster.NodeName
-	campaign  cluster.Instant // not before this
-	nextTick  cluster.Instant
-	proposed  string          // nonce of the decision that is under way; one at a time
+	meta     meta
+	raft     *raft.RawNode // nil while the node has no state
+	log      *raft.MemoryStorage
+	conf     *raftpb.ConfState
+	applied  uint64
+	replayed uint64 // entries up to this one were agreed on before this start: no lines for them
+	lead     cluster.NodeName
+	campaign cluster.Instant // not before this
+	nextTick cluster.Instant
+	proposed string // nonce of the decision that is under way; one at a time
 
 	st       *state.State
 	waitOver bool
 
 	peers    map[cluster.NodeName]*peer
 	holder   lease.Holder
+	legacy   cluster.Instant // the lease that an earlier daemon held
 	voter    *lease.Voter
 	nextBeat cluster.Instant
 
@@ -83,7 +89,8 @@ type Machine struct {
 
 	groups   map[cluster.GroupName]*localGroup
 	watches  map[cluster.MonitorName]*watch
-	version0 uint64 // the version of the file that groups and monitors follow
+	tellAt   cluster.Instant // the other nodes are told what the monitors know
+	version0 uint64          // the version of the file that groups and monitors follow
 
 	outbox   map[cluster.RequestID]*pending
 	queue    []queued
@@ -91,9 +98,9 @@ type Machine struct {
 	asks     uint64
 	runs     uint64
 
-	leaving  bool
-	leaveAt  cluster.Instant
-	exited   bool
+	leaving bool
+	leaveAt cluster.Instant
+	exited  bool
 }
 
 // New returns a machine that goes on from what was persisted. It returns an
@@ -105,7 +112,7 @@ func New(o Options) (*Machine, error) {
 		st: state.New(), peers: map[cluster.NodeName]*peer{}, voter: lease.NewVoter(o.Now),
 		groups: map[cluster.GroupName]*localGroup{}, watches: map[cluster.MonitorName]*watch{},
 		outbox: map[cluster.RequestID]*pending{}, inflight: map[cluster.RequestID][]cluster.NodeName{},
-		conf: &raftpb.ConfState{},
+		conf: &raftpb.ConfState{}, legacy: o.Lease,
 	}
 	if o.Seed == nil {
 		m.seed = &config.File{}
@@ -178,6 +185,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	m.leave()
 	m.pump()
 	m.drainRaft()
+	m.eff.Lease, _ = m.leaseEnd()
 	m.eff.WakeAt = m.nextWake()
 	return *m.eff
 }

@@ -199,7 +199,9 @@ func (m *Machine) memberChange(n cluster.NodeName, st raft.Status) *raftpb.ConfC
 	case known && blank && !pr.IsLearner && len(st.Config.Voters.IDs()) > 2:
 		// It lost its state: its old vote must not count any more.
 		return confChange(raftpb.ConfChangeRemoveNode, id)
-	case known && ours && pr.IsLearner && pr.Match+50 >= m.applied && len(st.Config.Voters.IDs()) < maxVoters:
+	case known && ours && pr.IsLearner && pr.Match+50 >= m.applied &&
+		m.holder.Fresh(n, m.now, m.silence()) && // or our lease would wait for its first acknowledgement
+		len(st.Config.Voters.IDs()) < maxVoters:
 		return confChange(raftpb.ConfChangeAddNode, id)
 	}
 	return nil

@@ -63,16 +63,17 @@ type behavior struct {
 
 // Node is one machine of the world.
 type Node struct {
-	name    cluster.NodeName
-	machine *engine.Machine // nil while it is off
-	boots   int
-	paused  bool
-	held    []engine.Event // what arrived while it was paused
-	disk    disk
-	wake    uint64 // only the latest wake-up counts
-	active  map[string]cluster.Epoch // GROUP/RESOURCE that is active here
-	harmless map[string]bool         // GROUP that is isolated here
-	final   cluster.FinalAction
+	name     cluster.NodeName
+	machine  *engine.Machine // nil while it is off
+	boots    int
+	paused   bool
+	held     []engine.Event // what arrived while it was paused
+	disk     disk
+	wake     uint64                   // only the latest wake-up counts
+	active   map[string]cluster.Epoch // GROUP/RESOURCE that is active here
+	harmless map[string]bool          // GROUP that is isolated here
+	final    cluster.FinalAction
+	lease    cluster.Instant // in memory that survives the daemon
 }
 
 type disk struct {
@@ -182,6 +183,7 @@ func (w *World) startDaemon(n *Node) error {
 	w.daemon++
 	m, err := engine.New(engine.Options{
 		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(), NextSeq: n.disk.seq,
+		Lease:     n.lease,
 		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
 	})
 	if err != nil {
@@ -195,6 +197,7 @@ func (w *World) startDaemon(n *Node) error {
 // Crash takes a node's power away.
 func (w *World) Crash(name cluster.NodeName) {
 	n := w.nodes[name]
+	n.lease = 0
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
 }
@@ -251,6 +254,7 @@ func (w *World) step(n *Node, ev engine.Event) {
 	if eff.Persist != nil {
 		n.disk.write(eff.Persist)
 	}
+	n.lease = eff.Lease
 	w.carry(n, eff)
 	if eff.Exit {
 		n.machine = nil

@@ -1,0 +1,293 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/engine"
+)
+
+// Scenario is one story: a cluster file, commands, and the lines of the
+// operator's log that it must lead to.
+//
+// The archive has the files cluster.yaml, script and events. A line of script
+// is a command and its arguments:
+//
+//	boot NODE…            switch on (all nodes without arguments)
+//	crash NODE            take the power away
+//	kill NODE             end the daemon, its resources go on
+//	daemon NODE           start the daemon again
+//	pause NODE, resume NODE
+//	cut A B [PATH]        both directions, PATH from 1; heal likewise
+//	cut1 A B [PATH]       only what A sends to B; heal1 likewise
+//	run DURATION          let time pass
+//	script RESOURCE start|stop takes DURATION | fails N
+//	link NODE MONITOR down|up    the carrier that a nic-link monitor sees
+//	probe NODE MONITOR bad|good [TEXT]
+//	ping NODE yes|no      whether arbitration's ping targets answer there
+//	move GROUP [NODE], failover, start, stop, restart, clear: asked at the first node that is up
+//	move! … ERROR-CODE    the same, and it must be refused with that code
+//	leave NODE            stop the daemon by plan
+//	shared                two owners are expected from here on; exclusive ends it
+//	expect GROUP PHASE [NODE]
+//	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
+//	expect-final NODE ACTION
+type Scenario struct {
+	world *World
+}
+
+// Play runs a scenario and returns the log, one line an event without its time,
+// and an error that names the line that did not hold.
+func Play(archive []byte) (log string, err error) {
+	a := txtar.Parse(archive)
+	text, script := "", ""
+	for _, f := range a.Files {
+		switch f.Name {
+		case "cluster.yaml":
+			text = string(f.Data)
+		case "script":
+			script = string(f.Data)
+		}
+	}
+	w, err := NewWorld(text, 1)
+	if err != nil {
+		return "", err
+	}
+	s := &Scenario{world: w}
+	for i, line := range strings.Split(script, "\n") {
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		if err := s.do(words); err != nil {
+			return Lines(w), fmt.Errorf("line %d (%s): %w", i+1, line, err)
+		}
+		if w.Broken != "" {
+			return Lines(w), fmt.Errorf("line %d (%s): broken: %s", i+1, line, w.Broken)
+		}
+	}
+	return Lines(w), nil
+}
+
+// Lines returns the world's log, one line an event: node, module, text.
+func Lines(w *World) string {
+	var b strings.Builder
+	for _, e := range w.Log {
+		fmt.Fprintf(&b, "%s %s %s\n", e.Node, e.Module, e.Text)
+	}
+	return b.String()
+}
+
+func (s *Scenario) do(words []string) error {
+	w, args := s.world, words[1:]
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	node := cluster.NodeName(arg(0))
+	switch words[0] {
+	case "boot":
+		return s.boot(args)
+	case "crash":
+		w.Crash(node)
+	case "kill":
+		w.KillDaemon(node)
+	case "daemon":
+		return w.StartDaemon(node)
+	case "pause":
+		w.Pause(node)
+	case "resume":
+		w.Resume(node)
+	case "leave":
+		w.step(w.nodes[node], engine.Event{Leave: true})
+	case "cut", "heal", "cut1", "heal1":
+		return s.cut(words[0], args)
+	case "run":
+		d, err := time.ParseDuration(arg(0))
+		if err != nil {
+			return err
+		}
+		w.Run(d)
+	case "script":
+		return s.script(args)
+	case "link", "probe":
+		return s.probe(words[0], args)
+	case "ping":
+		w.pings[node] = arg(1) == "yes"
+	case "shared":
+		w.shared = true
+	case "exclusive":
+		w.shared = false
+	case "expect", "expect-script", "expect-final":
+		return s.expect(words[0], args)
+	default:
+		return s.ask(words[0], args)
+	}
+	return nil
+}
+
+func (s *Scenario) boot(args []string) error {
+	if len(args) == 0 {
+		for _, n := range s.world.names {
+			args = append(args, string(n))
+		}
+	}
+	for _, n := range args {
+		if s.world.nodes[cluster.NodeName(n)] == nil {
+			return fmt.Errorf("no node %q", n)
+		}
+		if err := s.world.Boot(cluster.NodeName(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Scenario) cut(verb string, args []string) error {
+	if len(args) < 2 {
+		return fmt.Errorf("two nodes are needed")
+	}
+	a, b, path := cluster.NodeName(args[0]), cluster.NodeName(args[1]), -1
+	if len(args) == 3 {
+		n, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		path = n - 1
+	}
+	on := strings.HasPrefix(verb, "cut")
+	s.world.setCut(a, b, path, on)
+	if !strings.HasSuffix(verb, "1") {
+		s.world.setCut(b, a, path, on)
+	}
+	return nil
+}
+
+func (s *Scenario) script(args []string) error {
+	if len(args) != 4 {
+		return fmt.Errorf("script RESOURCE start|stop takes DURATION | fails N")
+	}
+	k := args[0] + " " + args[1]
+	b := s.world.behave[k]
+	var err error
+	if args[2] == "takes" {
+		b.takes, err = time.ParseDuration(args[3])
+	} else {
+		b.fails, err = strconv.Atoi(args[3])
+	}
+	s.world.behave[k] = b
+	return err
+}
+
+func (s *Scenario) probe(verb string, args []string) error {
+	if len(args) < 3 {
+		return fmt.Errorf("%s NODE MONITOR STATE", verb)
+	}
+	m := s.world.file.Monitor(cluster.MonitorName(args[1]))
+	if m == nil {
+		return fmt.Errorf("no monitor %q", args[1])
+	}
+	p := &engine.Probe{Monitor: m.Name, Good: args[2] == "up" || args[2] == "good"}
+	if !p.Good {
+		p.Code, p.Text = 1, strings.Join(args[3:], " ")
+		if verb == "link" {
+			p.Code, p.Text = 20, fmt.Sprintf("NIC %s link was down.", m.NICLink.Device)
+		}
+	}
+	s.world.step(s.world.nodes[cluster.NodeName(args[0])], engine.Event{Probe: p})
+	return nil
+}
+
+func (s *Scenario) ask(verb string, args []string) error {
+	kinds := map[string]admission.Kind{"move": admission.GroupMove, "failover": admission.GroupFailover, "start": admission.GroupStart,
+		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear}
+	name, refused := strings.CutSuffix(verb, "!")
+	kind, known := kinds[name]
+	if !known || len(args) == 0 {
+		return fmt.Errorf("unknown command")
+	}
+	a := admission.Ask{Kind: kind, Group: cluster.GroupName(args[0])}
+	code := ""
+	if refused {
+		code, args = args[len(args)-1], args[:len(args)-1]
+	}
+	if len(args) > 1 {
+		a.To = cluster.NodeName(args[1])
+	}
+	at := s.someone()
+	if at == "" {
+		return fmt.Errorf("no node is up to ask")
+	}
+	id := s.world.Ask(at, a)
+	s.world.Run(50 * time.Millisecond)
+	for range 200 {
+		if _, done := s.world.answers[id]; done {
+			break
+		}
+		s.world.Run(50 * time.Millisecond)
+	}
+	r, done := s.world.answers[id]
+	switch {
+	case !done:
+		return fmt.Errorf("no answer")
+	case r.Err == nil && refused:
+		return fmt.Errorf("was not refused")
+	case r.Err != nil && r.Err.Code != code:
+		return fmt.Errorf("refused: %s: %s", r.Err.Code, r.Err.Message)
+	}
+	return nil
+}
+
+func (s *Scenario) someone() cluster.NodeName {
+	for _, n := range s.world.names {
+		if node := s.world.nodes[n]; node.machine != nil && !node.paused {
+			return n
+		}
+	}
+	return ""
+}
+
+func (s *Scenario) expect(verb string, args []string) error {
+	w := s.world
+	switch verb {
+	case "expect-script":
+		if want := strings.Join(args, " "); !slices.Contains(w.Scripts, want) {
+			return fmt.Errorf("it was not run; these were: %q", w.Scripts)
+		}
+		return nil
+	case "expect-final":
+		if n := w.nodes[cluster.NodeName(args[0])]; string(n.final) != args[1] {
+			return fmt.Errorf("the final action was %q", n.final)
+		}
+		return nil
+	}
+	if len(args) < 2 {
+		return fmt.Errorf("expect GROUP PHASE [NODE]")
+	}
+	at := s.someone()
+	if len(args) == 4 { // as NODE sees it
+		at = cluster.NodeName(args[3])
+	}
+	g := w.nodes[at].machine.State().Groups[cluster.GroupName(args[0])]
+	if g == nil {
+		return fmt.Errorf("no such group")
+	}
+	if string(g.Phase) != args[1] || len(args) > 2 && string(g.Owner) != args[2] {
+		return fmt.Errorf("it is %s on %q (%s)", g.Phase, g.Owner, g.Why)
+	}
+	if len(args) > 2 && g.Phase == cluster.PhaseOnline {
+		if owners := w.Owners(cluster.GroupName(args[0])); !slices.Contains(owners, g.Owner) {
+			return fmt.Errorf("agreed online on %s, but it is active on %v", g.Owner, owners)
+		}
+	}
+	return nil
+}
