@@ -19,6 +19,8 @@ type File struct {
 	Groups      []Group
 	Monitors    []Monitor
 	Requests    Requests
+
+	warnings []Problem
 }
 
 // Node is one machine of the cluster.

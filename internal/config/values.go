@@ -1,0 +1,290 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	yaml "go.yaml.in/yaml/v4"
+)
+
+// rawText is a word or a line of text. Every plain value is taken as it is
+// written, so that `no` and `10` can be names.
+type rawText struct {
+	src
+	val string // "" where it was refused
+}
+
+// form is what a text may look like.
+type form struct {
+	pattern *regexp.Regexp
+	hint    string
+}
+
+var forms = map[string]form{
+	"name":   {regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`), "use 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit"},
+	"device": {regexp.MustCompile(`^[A-Za-z0-9._-][A-Za-z0-9._:@-]{0,14}$`), "write the name that `ip link` shows, at most 15 characters"},
+	"line":   {regexp.MustCompile(`^[^\x00-\x1f]{1,200}$`), "write one line of at most 200 characters"},
+	"path":   {regexp.MustCompile(`^/?[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`), "write an absolute path, or a file name"},
+	"abs":    {regexp.MustCompile(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
+}
+
+// form tells if the text does not have the form.
+func (d *decoder) form(where src, f form, key, text string) bool {
+	if f.pattern != nil && !f.pattern.MatchString(text) {
+		d.add(where, f.hint, "%q is no %s", text, formNames[key])
+		return false
+	}
+	return true
+}
+
+var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path"}
+
+// scalar returns the text of a single value, or tells that it is none.
+func (d *decoder) scalar(n *yaml.Node, f field, want string) (string, bool) {
+	if n.Kind != yaml.ScalarNode {
+		d.add(at(n), "", "%q%s must be %s, not %s", f.key, inPath(f.path), want, kindOf(n))
+		return "", false
+	}
+	return n.Value, true
+}
+
+func (t *rawText) fill(text string) { t.val = text }
+
+func (t *rawText) decode(d *decoder, n *yaml.Node, f field) {
+	t.src = at(n)
+	text, ok := d.scalar(n, f, "a text")
+	if !ok {
+		return
+	}
+	if enum := f.enum(); len(enum) > 0 {
+		for _, word := range enum {
+			if text == word {
+				t.val = text
+				return
+			}
+		}
+		d.add(t.src, didYouMean(text, enum), "%q cannot be %q", f.key, text)
+		return
+	}
+	is := f.tag.Get("is")
+	if !d.form(t.src, forms[is], is, text) {
+		return
+	}
+	if (is == "path" || is == "abs") && hasDots(text) {
+		d.add(t.src, "write the path without . and ..", "%q must not leave its directory: %q", f.key, text)
+		return
+	}
+	t.val = text
+}
+
+func hasDots(path string) bool {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// rawBool is true or false.
+type rawBool struct {
+	src
+	val bool
+}
+
+func (b *rawBool) fill(text string) { b.val = text == "true" }
+
+func (b *rawBool) decode(d *decoder, n *yaml.Node, f field) {
+	b.src = at(n)
+	if n.Tag != "!!bool" {
+		d.add(b.src, "write true or false, without quotes", "%q must be true or false, not %s", f.key, quoted(n))
+		return
+	}
+	b.val = strings.EqualFold(n.Value, "true")
+}
+
+// quoted shows a single value as it stands, or says what else it is.
+func quoted(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && !isNull(n) {
+		return strconv.Quote(n.Value)
+	}
+	return kindOf(n)
+}
+
+// rawInt is a number. ok is false where it was refused.
+type rawInt struct {
+	src
+	val int
+	ok  bool
+}
+
+func (i *rawInt) fill(text string) {
+	i.val, _ = strconv.Atoi(text)
+	i.ok = true
+}
+
+func (i *rawInt) decode(d *decoder, n *yaml.Node, f field) {
+	i.src = at(n)
+	v, err := strconv.Atoi(n.Value)
+	if n.Tag != "!!int" || err != nil || n.Value != strconv.Itoa(v) {
+		d.add(i.src, "write a plain number"+rangeHint(f), "%q must be a number, not %s", f.key, quoted(n))
+		return
+	}
+	if !d.within(f, i.src, v, n.Value) {
+		return
+	}
+	i.val, i.ok = v, true
+}
+
+// within tells if v is outside the range of the field's tag.
+func (d *decoder) within(f field, where src, v int, text string) bool {
+	lo, hi, ok := strings.Cut(f.tag.Get("range"), "..")
+	if !ok {
+		return true
+	}
+	min, _ := strconv.Atoi(lo)
+	max, _ := strconv.Atoi(hi)
+	if v < min || v > max {
+		d.add(where, fmt.Sprintf("it can be %s to %s", lo, hi), "%q is out of range: %s", f.key, text)
+		return false
+	}
+	return true
+}
+
+// length tells if a list or a mapping is shorter or longer than its range.
+func (d *decoder) length(f field, where src, n int, of string) {
+	d.within(f, where, n, fmt.Sprintf("%d %s", n, of))
+}
+
+func rangeHint(f field) string {
+	if lo, hi, ok := strings.Cut(f.tag.Get("range"), ".."); ok {
+		return fmt.Sprintf(" from %s to %s", lo, hi)
+	}
+	return ""
+}
+
+// rawCount is a number, or the word `nodes` for as many as there are nodes.
+type rawCount struct{ rawInt }
+
+const wordNodes = "nodes"
+
+func (c *rawCount) decode(d *decoder, n *yaml.Node, f field) {
+	if n.Kind == yaml.ScalarNode && n.Value == wordNodes {
+		c.src, c.val, c.ok = at(n), AsManyAsNodes, true
+		return
+	}
+	c.rawInt.decode(d, n, f)
+}
+
+// rawDuration is a time with its unit. ok is false where it was refused.
+type rawDuration struct {
+	src
+	val time.Duration
+	ok  bool
+}
+
+var durationRE = regexp.MustCompile(`^(0|([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h))+)$`)
+
+func (t *rawDuration) fill(text string) {
+	t.val, _ = time.ParseDuration(text)
+	t.ok = true
+}
+
+func (t *rawDuration) decode(d *decoder, n *yaml.Node, f field) {
+	t.src = at(n)
+	text, ok := d.scalar(n, f, "a time")
+	if !ok {
+		return
+	}
+	v, err := time.ParseDuration(text)
+	switch {
+	case n.Tag == "!!int" && text != "0":
+		d.add(t.src, fmt.Sprintf("add a unit: %[1]sms, %[1]ss, %[1]sm or %[1]sh", text), "%q needs a unit: %s", f.key, text)
+	case err != nil || !durationRE.MatchString(text):
+		d.add(t.src, "write a number with its unit: 300ms, 1s, 30m or 1h", "%q is not a time: %q", f.key, text)
+	case d.withinTime(f, t.src, v, text):
+		t.val, t.ok = v, true
+	}
+}
+
+func (d *decoder) withinTime(f field, where src, v time.Duration, text string) bool {
+	lo, hi, ok := strings.Cut(f.tag.Get("range"), "..")
+	if !ok {
+		return true
+	}
+	min, _ := time.ParseDuration(lo)
+	max, _ := time.ParseDuration(hi)
+	if v < min || v > max {
+		d.add(where, fmt.Sprintf("it can be %s to %s", lo, hi), "%q is out of range: %s", f.key, text)
+		return false
+	}
+	return true
+}
+
+// rawAddr is an IP address. The zero value of val is an address that was not
+// written or was refused.
+type rawAddr struct {
+	src
+	val netip.Addr
+}
+
+func (a *rawAddr) fill(string) {}
+
+func (a *rawAddr) decode(d *decoder, n *yaml.Node, f field) {
+	a.src = at(n)
+	text, ok := d.scalar(n, f, "an IP address")
+	if !ok {
+		return
+	}
+	addr, err := netip.ParseAddr(text)
+	hint := "write an IPv4 or IPv6 address, for example 192.168.10.1"
+	switch host, prefix, slash := strings.Cut(text, "/"); {
+	case slash && f.tag.Get("is") == "float":
+		d.add(a.src, fmt.Sprintf("write address: %s and prefix: %s", host, prefix), "%q must be an address without its prefix length: %q", f.key, text)
+	case slash:
+		d.add(a.src, fmt.Sprintf("write %s", host), "%q must be an address without its prefix length: %q", f.key, text)
+	case err != nil:
+		d.add(a.src, hint, "%q is no IP address: %q", f.key, text)
+	default:
+		if why := unusable(addr); why != "" {
+			d.add(a.src, hint, "%q cannot be %s: %s", f.key, text, why)
+			return
+		}
+		a.val = addr
+	}
+}
+
+// unusable says why an address can be nobody's, or "".
+func unusable(a netip.Addr) string {
+	switch {
+	case a.Is4In6():
+		return "it is an IPv4 address written as IPv6"
+	case a.IsUnspecified():
+		return "it stands for every address"
+	case a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "it is a multicast or broadcast address"
+	case a.Is6() && a.IsLinkLocalUnicast():
+		return "link-local IPv6 addresses differ in meaning on every interface"
+	case a.Zone() != "":
+		return "it names an interface"
+	}
+	return ""
+}
+
+// rawAction is a final action as it is written: a word or a number of
+// CLUSTERPRO. What it means depends on who holds it, see action.go.
+type rawAction struct {
+	src
+	text string // "" where it was refused
+}
+
+func (a *rawAction) fill(text string) { a.text = text }
+
+func (a *rawAction) decode(d *decoder, n *yaml.Node, f field) {
+	a.src = at(n)
+	a.text, _ = d.scalar(n, f, "a final action")
+}
