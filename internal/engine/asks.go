@@ -162,6 +162,7 @@ func (m *Machine) leadOn() {
 		}
 		return
 	}
+	m.yieldLead()
 	m.manageMembers()
 	m.admitReports()
 	m.drainRaft()

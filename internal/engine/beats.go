@@ -50,6 +50,7 @@ func (m *Machine) beat() {
 	}
 	m.nextBeat = m.now.Add(m.timing().Heartbeat)
 	f := m.file()
+	acks := m.acknowledged()
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
 		if n == m.self {
@@ -58,7 +59,7 @@ func (m *Machine) beat() {
 		p := m.peer(n)
 		b := beat{
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
-			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(),
+			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks,
 		}
 		for path, t := range p.paths {
 			if m.now.Sub(t) < m.silence() {
@@ -77,9 +78,24 @@ func (m *Machine) beat() {
 	}
 }
 
+// acknowledged returns the nodes whose promises of ours still run.
+func (m *Machine) acknowledged() []cluster.NodeName {
+	var acks []cluster.NodeName
+	f := m.file()
+	for i := range f.Nodes {
+		if n := f.Nodes[i].Name; n != m.self && m.now < m.voter.Bound(n, m.timing().Lease) {
+			acks = append(acks, n)
+		}
+	}
+	return acks
+}
+
 // acknowledges says whether we may let the node keep its lease.
 func (m *Machine) acknowledges(n cluster.NodeName, p *peer) bool {
 	if p.heard == 0 || m.meta.Incarnation.Blank() || p.last.Incarnation != m.meta.Incarnation {
+		return false
+	}
+	if t, ok := m.declined[n]; ok && m.now.Sub(t) < m.timing().Lease {
 		return false
 	}
 	s := m.st.Nodes[n]
@@ -225,10 +241,48 @@ func (m *Machine) checkWait() {
 	}
 }
 
-// expired says whether the node's groups may be taken over as far as we alone
-// know: it is silent, and what we promised it has run out.
+// expired says whether the node's groups may be taken over as far as is known
+// here: it is silent, and what a majority promised it has run out. The voters
+// judge again when the declaration reaches them.
 func (m *Machine) expired(n cluster.NodeName) bool {
-	return !m.alive(n) && m.now >= m.voter.Bound(n, m.timing().Lease)
+	if m.alive(n) || m.now < m.voter.Bound(n, m.timing().Lease) {
+		return false
+	}
+	voters, free := m.voters(), 0
+	for _, v := range voters {
+		if v == m.self || v != n && m.member(v) && !slices.Contains(m.peers[v].last.Acks, n) {
+			free++
+		}
+	}
+	return free > len(voters)/2
+}
+
+// yieldLead hands leadership to a voter that hears all that we hear, and a
+// voter that we do not: decisions must reach as many as possible.
+func (m *Machine) yieldLead() {
+	if m.now < m.nextYield {
+		return
+	}
+	m.nextYield = m.now.Add(m.electionTimeout())
+	voters := m.voters()
+	for _, v := range voters {
+		if v == m.self || !m.member(v) {
+			continue
+		}
+		acks, more, all := m.peers[v].last.Acks, false, true
+		for _, n := range voters {
+			if n == m.self || n == v {
+				continue
+			}
+			hears := slices.Contains(acks, n)
+			more = more || hears && !m.alive(n) && m.now >= m.voter.Bound(n, m.timing().Lease)
+			all = all && (hears || !m.alive(n))
+		}
+		if more && all {
+			m.raft.TransferLeader(raftID(v))
+			return
+		}
+	}
 }
 
 // member says whether the peer is a living part of our life of consensus.

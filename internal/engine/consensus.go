@@ -364,7 +364,9 @@ func (m *Machine) adopt(inc quorum.Incarnation, msg *raftpb.Message) bool {
 
 // bound says whether the message would make us agree to something that we
 // promised not to: a takeover of a node whose heartbeat we acknowledged less
-// than a lease ago. It is dropped; the leader sends it again.
+// than a lease ago. It is dropped; the leader sends it again. Meanwhile the
+// node is not acknowledged any more, so the promise runs out and the log, which
+// the entry holds up, goes on.
 func (m *Machine) bound(msg *raftpb.Message) bool {
 	for _, e := range msg.GetEntries() {
 		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
@@ -375,16 +377,14 @@ func (m *Machine) bound(msg *raftpb.Message) bool {
 			return true
 		}
 		for _, n := range entry.DeclaresDown() {
-			if n != m.self && m.now < m.voter.Bound(n, m.timing().Lease) && e.GetIndex() > m.committed() {
+			free := n != m.self && m.now >= m.voter.Bound(n, m.timing().Lease)
+			if !free && e.GetIndex() > msg.GetCommit() { // else a majority has agreed to it already
+				m.declined[n] = m.now
 				return true
 			}
 		}
 	}
 	return false
-}
-
-func (m *Machine) committed() uint64 {
-	return m.raft.BasicStatus().HardState.GetCommit()
 }
 
 // declaredDown says whether our log, agreed on or not yet, declares the node

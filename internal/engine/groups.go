@@ -289,6 +289,14 @@ func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.St
 	}
 	m.event(cluster.LevelInfo, "rc", "group-stopped-local", l.cause, map[string]string{"group": string(name)},
 		"Group %s has been stopped on this node.", name)
+	gs := m.st.Groups[name]
+	if gs == nil || gs.Owner != m.self || m.st.Nodes[m.self].Boot != m.boot {
+		return
+	}
+	// The cluster still has it here: give it back, to be started where it can be.
+	l.orphan, l.epoch, l.resources = false, gs.Epoch, nil
+	m.groups[name] = l
+	m.report(name, l, state.Report{Step: state.StepReleased, Why: "it was stopped on " + string(m.self) + " for want of a lease"})
 }
 
 func took(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }

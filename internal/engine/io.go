@@ -111,6 +111,7 @@ type Effects struct {
 	Final   *Final
 	Replies []Reply
 	Lease   cluster.Instant // until when this node may run groups; to be kept where a restart of the daemon finds it, a boot does not
+	Guard   cluster.Instant // something here must be made harmless by then; 0: nothing. A watchdog is fed only while its time-out ends before
 	Exit    bool            // everything is handed over: the daemon may end
 	WakeAt  cluster.Instant // step again no later than this
 }

@@ -61,16 +61,17 @@ type Machine struct {
 	eff     *Effects
 	seq     uint64
 
-	meta     meta
-	raft     *raft.RawNode // nil while the node has no state
-	log      *raft.MemoryStorage
-	conf     *raftpb.ConfState
-	applied  uint64
-	replayed uint64 // entries up to this one were agreed on before this start: no lines for them
-	lead     cluster.NodeName
-	campaign cluster.Instant // not before this
-	nextTick cluster.Instant
-	proposed string // nonce of the decision that is under way; one at a time
+	meta      meta
+	raft      *raft.RawNode // nil while the node has no state
+	log       *raft.MemoryStorage
+	conf      *raftpb.ConfState
+	applied   uint64
+	replayed  uint64 // entries up to this one were agreed on before this start: no lines for them
+	lead      cluster.NodeName
+	nextYield cluster.Instant
+	campaign  cluster.Instant // not before this
+	nextTick  cluster.Instant
+	proposed  string // nonce of the decision that is under way; one at a time
 
 	st       *state.State
 	waitOver bool
@@ -79,6 +80,7 @@ type Machine struct {
 	holder   lease.Holder
 	legacy   cluster.Instant // the lease that an earlier daemon held
 	voter    *lease.Voter
+	declined map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
 	nextBeat cluster.Instant
 
 	ping      quorum.Ping
@@ -109,7 +111,7 @@ func New(o Options) (*Machine, error) {
 	m := &Machine{
 		self: o.Self, boot: o.Boot, daemon: o.Daemon, version: o.Version, seed: o.Seed,
 		now: o.Now, started: o.Now, seq: o.NextSeq, eff: &Effects{},
-		st: state.New(), peers: map[cluster.NodeName]*peer{}, voter: lease.NewVoter(o.Now),
+		st: state.New(), peers: map[cluster.NodeName]*peer{}, declined: map[cluster.NodeName]cluster.Instant{}, voter: lease.NewVoter(o.Now),
 		groups: map[cluster.GroupName]*localGroup{}, watches: map[cluster.MonitorName]*watch{},
 		outbox: map[cluster.RequestID]*pending{}, inflight: map[cluster.RequestID][]cluster.NodeName{},
 		conf: &raftpb.ConfState{}, legacy: o.Lease,
@@ -186,6 +188,9 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	m.pump()
 	m.drainRaft()
 	m.eff.Lease, _ = m.leaseEnd()
+	if len(m.activeGroups()) > 0 && !m.isolated && !m.soleVoter() {
+		m.eff.Guard = m.eff.Lease
+	}
 	m.eff.WakeAt = m.nextWake()
 	return *m.eff
 }

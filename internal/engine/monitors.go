@@ -254,7 +254,9 @@ func (m *Machine) checkRung(w *watch) {
 func (m *Machine) rungDone(w *watch) {
 	w.climbing, w.groups = false, nil
 	m.act(w, w.ladder.Step(m.now, recovery.Event{
-		Kind: recovery.Done, Still: w.tracker.Verdict() == cluster.VerdictBad, Refused: w.refused,
+		Kind: recovery.Done, Refused: w.refused,
+		// A kind that watches events sends no second probe of the same trouble.
+		Still: w.tracker.Verdict() == cluster.VerdictBad && w.config.Kind == config.KindNICLink,
 	}))
 	m.tellVerdicts()
 }

@@ -39,6 +39,13 @@ func (h *Holder) Acked(voter cluster.NodeName, sent cluster.Instant) {
 	}
 }
 
+// Fresh says whether the voter acknowledged something that was sent less than d
+// ago.
+func (h *Holder) Fresh(voter cluster.NodeName, now cluster.Instant, d time.Duration) bool {
+	t, ok := h.acked[voter]
+	return ok && now.Sub(t) < d
+}
+
 // Forget drops every acknowledgement, for a node that starts anew.
 func (h *Holder) Forget() { h.acked = nil }
 

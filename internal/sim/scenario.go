@@ -38,6 +38,7 @@ import (
 //	shared                two owners are expected from here on; exclusive ends it
 //	expect GROUP PHASE [NODE]
 //	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
+//	expect-no-script      no script of a ladder was run
 //	expect-final NODE ACTION
 type Scenario struct {
 	world *World
@@ -127,7 +128,7 @@ func (s *Scenario) do(words []string) error {
 		w.shared = true
 	case "exclusive":
 		w.shared = false
-	case "expect", "expect-script", "expect-final":
+	case "expect", "expect-script", "expect-no-script", "expect-final":
 		return s.expect(words[0], args)
 	default:
 		return s.ask(words[0], args)
@@ -262,6 +263,11 @@ func (s *Scenario) expect(verb string, args []string) error {
 	case "expect-script":
 		if want := strings.Join(args, " "); !slices.Contains(w.Scripts, want) {
 			return fmt.Errorf("it was not run; these were: %q", w.Scripts)
+		}
+		return nil
+	case "expect-no-script":
+		if len(w.Scripts) > 0 {
+			return fmt.Errorf("these were run: %q", w.Scripts)
 		}
 		return nil
 	case "expect-final":

@@ -43,6 +43,9 @@ type World struct {
 	answers map[cluster.RequestID]engine.Reply
 	shared  bool // two owners are expected (arbitration none and a cut)
 
+	// Watchdog is the time-out of every node's watchdog; 0 is none.
+	Watchdog time.Duration
+
 	// Log is every event of every node in the order of the world's clock.
 	Log []api.Event
 	// Scripts is every script of a ladder that was run, as NODE SCRIPT ACTION.
@@ -74,6 +77,7 @@ type Node struct {
 	harmless map[string]bool          // GROUP that is isolated here
 	final    cluster.FinalAction
 	lease    cluster.Instant // in memory that survives the daemon
+	dog      uint64          // only the latest feeding of the watchdog counts
 }
 
 type disk struct {
@@ -255,6 +259,7 @@ func (w *World) step(n *Node, ev engine.Event) {
 		n.disk.write(eff.Persist)
 	}
 	n.lease = eff.Lease
+	w.feed(n, eff.Guard)
 	w.carry(n, eff)
 	if eff.Exit {
 		n.machine = nil
@@ -265,6 +270,33 @@ func (w *World) step(n *Node, ev engine.Event) {
 	w.after(max(eff.WakeAt.Sub(w.clock()), 100*time.Microsecond), func() {
 		if n.wake == wake {
 			w.step(n, engine.Event{})
+		}
+	})
+}
+
+// feed lets the node's watchdog begin anew, unless its time-out would end after
+// the instant by which the node must be harmless.
+func (w *World) feed(n *Node, guard cluster.Instant) {
+	if w.Watchdog == 0 || guard > 0 && guard.Sub(w.clock()) < w.Watchdog {
+		return
+	}
+	n.dog++
+	dog := n.dog
+	w.after(w.Watchdog, func() {
+		if n.dog == dog && len(n.active) > 0 {
+			w.reset(n)
+		}
+	})
+}
+
+// reset is what a watchdog, or a final action that reboots, does.
+func (w *World) reset(n *Node) {
+	w.Crash(n.name)
+	w.after(5*time.Second, func() {
+		if n.machine == nil {
+			if err := w.Boot(n.name); err != nil {
+				w.Broken = err.Error()
+			}
 		}
 	})
 }
@@ -309,14 +341,7 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		n.final = eff.Final.Action
 		switch n.final {
 		case cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset:
-			w.Crash(n.name)
-			w.after(5*time.Second, func() {
-				if n.machine == nil {
-					if err := w.Boot(n.name); err != nil {
-						w.Broken = err.Error()
-					}
-				}
-			})
+			w.reset(n)
 		default:
 			w.Crash(n.name)
 		}

@@ -233,6 +233,8 @@ func (s *State) report(c Report) {
 		}
 		g.Excluded[c.Node] = c.Why
 		s.fail(c, g)
+	case StepReleased:
+		s.release(c.Group, c.Node, c.Why, c.Cause)
 	case StepStopFailed, StepFailed:
 		s.fail(c, g)
 	}

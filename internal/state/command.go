@@ -70,6 +70,7 @@ const (
 	StepStopped     Step = "stopped"      // everything is surely offline
 	StepStartFailed Step = "start-failed" // retries are used up
 	StepStopFailed  Step = "stop-failed"  // retries are used up; something may still run
+	StepReleased    Step = "released"     // stopped here without a plan, for want of a lease
 	StepFailed      Step = "failed"       // an active resource failed by itself
 )
 

@@ -1,0 +1,182 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/engine"
+	"github.com/tasuki-ha/tasuki/internal/resource"
+)
+
+// actor carries out what the engine wants done with resources. Each resource
+// has one step under way at a time; isolating one cuts its step short.
+type actor struct {
+	cluster cluster.Name
+	node    cluster.NodeName
+	drivers map[config.ResourceKind]resource.Driver
+	post    func(engine.Event)
+	log     *slog.Logger
+	ctx     context.Context // ends with the daemon
+
+	mu    sync.Mutex
+	lanes map[cluster.ResourceName]*lane
+	wg    sync.WaitGroup
+}
+
+// lane is the order of steps of one resource.
+type lane struct {
+	sync.Mutex                    // held by the step under way
+	cancel     context.CancelFunc // of the step under way; guarded by actor.mu
+}
+
+// isolateWithin bounds an isolation; the engine leaves at least as much of the
+// lease for it.
+const isolateWithin = 300 * time.Millisecond
+
+func (a *actor) task(t engine.Task, r *config.Resource) resource.Task {
+	return resource.Task{
+		Cluster: a.cluster, Node: a.node, Group: t.Group, Resource: *r, Epoch: t.Epoch,
+		Event: t.Event, Factor: t.Factor, Previous: t.Previous, Cause: t.Cause,
+	}
+}
+
+func (a *actor) lane(r cluster.ResourceName) *lane {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.lanes[r]
+	if l == nil {
+		l = &lane{}
+		a.lanes[r] = l
+	}
+	return l
+}
+
+// in runs f as the resource's only step, with a context that an isolation
+// cancels.
+func (a *actor) in(r cluster.ResourceName, limit time.Duration, f func(context.Context) error) error {
+	l := a.lane(r)
+	l.Lock()
+	defer l.Unlock()
+	ctx, cancel := context.WithCancel(a.ctx)
+	if limit > 0 {
+		ctx, cancel = context.WithTimeout(a.ctx, limit)
+	}
+	a.mu.Lock()
+	l.cancel = cancel
+	a.mu.Unlock()
+	defer cancel()
+	return f(ctx)
+}
+
+// interrupt cancels the step under way, if there is one.
+func (a *actor) interrupt(r cluster.ResourceName) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lanes[r]; l != nil && l.cancel != nil {
+		l.cancel()
+	}
+}
+
+func (a *actor) driver(r *config.Resource) (resource.Driver, error) {
+	d := a.drivers[r.Kind]
+	if d == nil {
+		return nil, fmt.Errorf("this build has no resources of kind %s", r.Kind)
+	}
+	return d, nil
+}
+
+// operate starts one step; its outcome comes back as an event.
+func (a *actor) operate(op engine.Operation) {
+	r := op.Group.Resource(op.Op.Resource)
+	a.wg.Go(func() {
+		began := time.Now()
+		limit := r.StopTimeout
+		if op.Op.Start {
+			limit = r.StartTimeout
+		}
+		d, err := a.driver(r)
+		if err == nil {
+			err = a.in(r.Name, limit, func(ctx context.Context) error {
+				if op.Op.Start {
+					return d.Start(ctx, a.task(op.Task, r))
+				}
+				return d.Stop(ctx, a.task(op.Task, r))
+			})
+		}
+		done := engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, Took: time.Since(began)}
+		if err != nil {
+			done.Why = err.Error()
+			if errors.Is(err, context.DeadlineExceeded) {
+				done.Why = fmt.Sprintf("not done within %s: %v", limit, err)
+			}
+		}
+		a.post(engine.Event{OpDone: &done})
+	})
+}
+
+// check looks which resources of a group are active, after a start of the
+// daemon.
+func (a *actor) check(t engine.Task) {
+	a.wg.Go(func() {
+		c := engine.Checked{Group: t.Group.Name, Epoch: t.Epoch, Inactive: map[cluster.ResourceName]string{}}
+		for i := range t.Group.Resources {
+			r := &t.Group.Resources[i]
+			d, err := a.driver(r)
+			active := false
+			if err == nil {
+				err = a.in(r.Name, 10*time.Second, func(ctx context.Context) (err error) {
+					active, err = d.Check(ctx, a.task(t, r))
+					return err
+				})
+			}
+			switch {
+			case err != nil:
+				c.Inactive[r.Name] = err.Error()
+			case !active:
+				c.Inactive[r.Name] = "it is not active"
+			}
+		}
+		a.post(engine.Event{Checked: &c})
+	})
+}
+
+// isolate makes a group harmless, all its resources at once, and waits for it.
+func (a *actor) isolate(t engine.Task) {
+	a.each(t, func(ctx context.Context, d resource.Driver, rt resource.Task) error { return d.Isolate(ctx, rt) }, true, "isolate")
+}
+
+// restore undoes isolate.
+func (a *actor) restore(t engine.Task) {
+	a.each(t, func(ctx context.Context, d resource.Driver, rt resource.Task) error { return d.Restore(ctx, rt) }, false, "restore")
+}
+
+func (a *actor) each(t engine.Task, do func(context.Context, resource.Driver, resource.Task) error, interrupt bool, what string) {
+	var wg sync.WaitGroup
+	for i := range t.Group.Resources {
+		r := &t.Group.Resources[i]
+		if interrupt {
+			a.interrupt(r.Name)
+		}
+		wg.Go(func() {
+			d, err := a.driver(r)
+			if err == nil {
+				err = a.in(r.Name, isolateWithin, func(ctx context.Context) error { return do(ctx, d, a.task(t, r)) })
+			}
+			if err != nil && !errors.Is(err, resource.ErrCannotIsolate) {
+				a.log.Error("a resource could not be made harmless, or back", "what", what, "resource", r.Name, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// failed passes on that a resource failed by itself.
+func (a *actor) failed(f resource.Failure) {
+	a.post(engine.Event{Failed: &engine.Failed{Group: f.Group, Resource: f.Resource, Epoch: f.Epoch, Why: f.Text}})
+}
