@@ -1,0 +1,86 @@
+# make build    the binary, bin/tasuki
+# make demo     the reference scenario on this machine, in namespaces (root); KEEP=1 leaves it running
+# make test     everything that must pass before a change is taken (root: the lab too)
+# make check    the quick part of it, without root
+# make sim      worlds with random faults; SEED=n replays one, RUN=name picks the tests
+# make golden   write the expected output of tests anew; look at the difference before you keep it
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Stamping needs a repository that belongs to the caller; VERSION does without.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+
+SOURCES := $(wildcard api cmd internal test)
+TEST_TIMEOUT ?= 15m
+# What the lab runs as the business application. The package without -bin would
+# bring a service that starts with the machine.
+PACKAGES := apache2-bin
+# Packages whose tests need root or the machine for themselves.
+LAB := /(internal/lab|test/.*)$$
+
+.PHONY: build demo test check sim bench-idle golden man clean fmt vet staticcheck gofmt packages compiler FORCE
+
+build: bin/tasuki
+
+bin/tasuki: FORCE
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/tasuki
+
+demo: build packages
+	bin/tasuki lab demo $(if $(KEEP),--keep)
+
+# The packages run one after the other, because the lab measures times; what
+# they need is built before that in parallel.
+test: packages compiler vet staticcheck gofmt
+	CGO_ENABLED=1 $(GO) build -race ./...
+	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout $(TEST_TIMEOUT) ./...
+
+check: vet staticcheck gofmt
+	CGO_ENABLED=0 $(GO) test -short -timeout 5m $$($(GO) list ./... | grep -Ev '$(LAB)')
+
+sim:
+	$(if $(SEED),SEED=$(SEED)) CGO_ENABLED=0 $(GO) test -count=1 -timeout 60m $(if $(RUN),-run '$(RUN)') $(if $(SEED),-v) ./internal/sim
+
+bench-idle: build packages
+	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/...
+
+golden:
+	CGO_ENABLED=0 $(GO) test -count=1 $$(grep -rlE 'flag\.Bool\("update"' --include='*_test.go' $(SOURCES) | xargs -r -n 1 dirname | sort -u | sed 's,^,./,') -update
+
+man: build
+	mkdir -p out/man
+	bin/tasuki man out/man
+
+clean:
+	rm -rf bin out
+
+fmt: bin/tools/gofumpt
+	bin/tools/gofumpt -w $(SOURCES)
+
+vet:
+	CGO_ENABLED=0 $(GO) vet ./...
+
+staticcheck: bin/tools/staticcheck
+	CGO_ENABLED=0 bin/tools/staticcheck ./...
+
+gofmt:
+	@bad=$$(gofmt -l $(SOURCES)); if [ -n "$$bad" ]; then echo "not formatted, run 'make fmt':"; echo "$$bad"; exit 1; fi
+
+# Tools are built once from versions of their own.
+bin/tools/staticcheck: tools/go.mod tools/go.sum
+	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ honnef.co/go/tools/cmd/staticcheck
+
+bin/tools/gofumpt: tools/go.mod tools/go.sum
+	cd tools && CGO_ENABLED=0 $(GO) build -o ../$@ mvdan.cc/gofumpt
+
+# Without root nothing is installed; tests that need more say so.
+packages:
+	@if [ "$$(id -u)" = 0 ]; then tools/packages $(PACKAGES); fi
+
+# The race detector is the one thing that needs a C compiler.
+compiler:
+	@if ! command -v gcc >/dev/null; then tools/packages gcc libc6-dev; fi
