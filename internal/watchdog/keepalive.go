@@ -25,6 +25,8 @@ const answerWithin = 5 * time.Second
 // counts as stuck.
 const unanswered = 8
 
+var errHelperEnded = errors.New("keepalive: the helper ended")
+
 // keepalive is the daemon's end of method keepalive.
 type keepalive struct {
 	o       Opener
@@ -80,18 +82,14 @@ func (k *keepalive) Arm() error {
 }
 
 func (k *keepalive) connect() (*helperLink, error) {
-	link, err := k.o.dial()
-	if err != nil {
-		return nil, err
+	link, answer, err := greeted(k.o.dial())
+	if errors.Is(err, errHelperEnded) { // it was about to end when we came
+		link, err = nil, nil
 	}
-	if link == nil {
-		if link, err = k.o.spawn(); err != nil {
-			return nil, err
-		}
+	if link == nil && err == nil {
+		link, answer, err = greeted(k.o.spawn())
 	}
-	answer, err := link.answer()
 	if err != nil {
-		link.conn.Close()
 		return nil, err
 	}
 	switch {
@@ -105,6 +103,20 @@ func (k *keepalive) connect() (*helperLink, error) {
 		k.o.Log.Warn("the keepalive helper did not get all that it asked for", "missing", string(answer[1:]))
 	}
 	return link, nil
+}
+
+// greeted waits for the greeting of a helper. It passes on an error, and that
+// there is no helper.
+func greeted(link *helperLink, err error) (*helperLink, []byte, error) {
+	if err != nil || link == nil {
+		return nil, nil, err
+	}
+	answer, err := link.answer()
+	if err != nil {
+		link.conn.Close()
+		return nil, nil, err
+	}
+	return link, answer, nil
 }
 
 // Feed also finds out that the helper died or is stuck.
@@ -147,14 +159,14 @@ func (k *keepalive) let() {
 // daemon calls it at its start when the file has no monitor that will take the
 // helper over; otherwise the node would be reset.
 func (o Opener) DisarmLeftover() error {
-	link, err := o.dial()
+	link, _, err := greeted(o.dial())
+	if errors.Is(err, errHelperEnded) {
+		return nil
+	}
 	if err != nil || link == nil {
 		return err
 	}
 	defer link.conn.Close()
-	if _, err := link.answer(); err != nil { // its greeting
-		return err
-	}
 	return link.disarm()
 }
 
@@ -245,7 +257,7 @@ func (l *helperLink) answer() ([]byte, error) {
 	select {
 	case a, ok := <-l.answers:
 		if !ok {
-			return nil, errors.New("keepalive: the helper ended")
+			return nil, errHelperEnded
 		}
 		return a, nil
 	case <-time.After(answerWithin):
