@@ -15,7 +15,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 # Stamping needs a repository that belongs to the caller; VERSION does without.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
-SOURCES := $(wildcard api cmd internal test)
+SOURCES := $(wildcard api cmd examples internal lab scenarios schemas test)
 TEST_TIMEOUT ?= 15m
 # What the lab runs as the business application. The package without -bin would
 # bring a service that starts with the machine.

@@ -25,6 +25,8 @@ func (l layer) String() string {
 // packages below. A new package needs a line here: decide where it stands.
 var layers = map[string]layer{
 	"api": words, "internal/cluster": words, "internal/config": words, "internal/paths": words,
+	// files that are built in, with the one Go file that embeds them
+	"lab": words, "examples": words, "schemas": words, "scenarios": words,
 
 	"internal/admission": pure, "internal/coordinator": pure, "internal/lease": pure, "internal/placement": pure,
 	"internal/plan": pure, "internal/quorum": pure, "internal/recovery": pure, "internal/state": pure,
