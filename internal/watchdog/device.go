@@ -2,7 +2,7 @@ package watchdog
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -183,11 +183,16 @@ func (o Opener) hasModule(name string) bool {
 }
 
 func modprobe(module string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), modprobeLimit)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "/sbin/modprobe", module).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+	var out bytes.Buffer
+	cmd := exec.Command("/sbin/modprobe", module)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Second
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	limit := time.AfterFunc(modprobeLimit, func() { _ = cmd.Process.Kill() })
+	defer limit.Stop()
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out.Bytes()))
 	}
 	return nil
 }
