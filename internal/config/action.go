@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,9 @@ const (
 	ofDeactivation
 	ofMonitor
 )
+
+// roles are the words of the `of` tag.
+var roles = map[string]role{"activation": ofActivation, "deactivation": ofDeactivation, "monitor": ofMonitor}
 
 // offered lists the final actions of a role, in the order of their numbers.
 func (r role) offered() []cluster.FinalAction {
@@ -44,47 +48,48 @@ var codes = map[int]cluster.FinalAction{
 	5: cluster.ActionReboot, 8: cluster.ActionPanic, 9: cluster.ActionWatchdogReset, 16: cluster.ActionStopResource,
 }
 
+// code returns what a number means, or "". A monitor has no next resource to go
+// on with, so 0 is nothing there.
+func (r role) code(n int) cluster.FinalAction {
+	if r == ofMonitor && n == 0 {
+		return cluster.ActionNone
+	}
+	return codes[n]
+}
+
 // notOffered are final actions of CLUSTERPRO that Tasuki does not have.
 var notOffered = map[string]string{
 	"10": "watchdog panic", "11": "BMC reset", "12": "BMC power off", "13": "BMC power cycle", "14": "BMC NMI",
 	"watchdog-panic": "watchdog panic", "bmc-reset": "BMC reset", "bmc-off": "BMC power off", "bmc-cycle": "BMC power cycle", "bmc-nmi": "BMC NMI",
 }
 
-// action gives a written final action its meaning, or tells why it has none.
-func (p *problems) action(a rawAction, r role) cluster.FinalAction {
-	if a.text == "" {
-		return ""
-	}
+// action gives a final action its meaning, or tells why it has none.
+func (p *problems) action(where src, text string, r role) cluster.FinalAction {
 	words := r.words()
 	hint := "offered: " + strings.Join(words, ", ")
-	if name, ok := notOffered[a.text]; ok {
-		p.add(a.src, hint, "the final action %s (%s) is not offered", a.text, name)
+	if name, ok := notOffered[text]; ok {
+		p.add(where, hint, "the final action %s (%s) is not offered", text, name)
 		return ""
 	}
-	meaning := cluster.FinalAction(a.text)
-	if n, err := strconv.Atoi(a.text); err == nil {
-		meaning = codes[n]
-		if r == ofMonitor && n == 0 {
-			meaning = cluster.ActionNone
-		}
+	meaning := cluster.FinalAction(text)
+	if n, err := strconv.Atoi(text); err == nil {
+		meaning = r.code(n)
 	}
-	for _, o := range r.offered() {
-		if o == meaning {
-			return meaning
-		}
+	if slices.Contains(r.offered(), meaning) {
+		return meaning
 	}
 	switch {
 	case meaning == cluster.ActionStopResource:
-		p.add(a.src, hint, "the final action %s is for monitors only", a.text)
+		p.add(where, hint, "the final action %s is for monitors only", text)
 	case meaning == cluster.ActionContinue:
-		p.add(a.src, "write none; "+hint, "the final action %s is for resources only", a.text)
+		p.add(where, hint, "the final action %s is for resources only", text)
 	case meaning == cluster.ActionStopGroup:
-		p.add(a.src, hint, "the final action %s makes no sense here: the group is being stopped already", a.text)
+		p.add(where, hint, "the final action %s makes no sense here: the group is being stopped already", text)
 	default:
-		if near := didYouMean(a.text, words); strings.HasPrefix(near, "did") {
+		if near := didYouMean(text, words); strings.HasPrefix(near, "did") {
 			hint = near
 		}
-		p.add(a.src, hint, "unknown final action %q", a.text)
+		p.add(where, hint, "unknown final action %q", short(text))
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
@@ -100,7 +101,7 @@ func (b *builder) checkTiming() {
 		return
 	}
 	if 3*t.Heartbeat > t.Lease-t.Isolate {
-		b.add(where, fmt.Sprintf("make heartbeat %s or less", (t.Lease-t.Isolate)/3),
+		b.add(where, fmt.Sprintf("make heartbeat %s or less", ((t.Lease-t.Isolate)/3).Truncate(time.Millisecond)),
 			"three heartbeats (3 × %s) must fit into lease less isolate (%s), or one lost packet makes a node isolate itself", t.Heartbeat, t.Lease-t.Isolate)
 	}
 }
@@ -361,7 +362,7 @@ func (b *builder) checkUserspace(s *rawUserspace, m *Monitor) {
 	if s.Device.written() && !usesDevice(method) && method != "" {
 		b.add(s.Device.src, "remove it", "the method %s uses no device", method)
 	}
-	if s.Timeout.ok && s.Timeout.written() && usesDevice(method) && s.Timeout.val%1e9 != 0 {
+	if s.Timeout.ok && s.Timeout.written() && usesDevice(method) && s.Timeout.val%time.Second != 0 {
 		b.add(s.Timeout.src, "write whole seconds, or use the method keepalive", "a watchdog of the kernel counts seconds, it cannot wait %s", s.Timeout.val)
 	}
 }

@@ -19,7 +19,9 @@ import (
 //	default  its value where it is not written
 //	enum     the words that it can be, separated by commas
 //	range    the smallest and the largest value, "1..99"; a list: its length
+//	each     the range of a list's elements
 //	is       the form of a text, see forms
+//	of       whose final action it is, see role
 //	doc      what it is, for the schema and the documentation
 //	unless   what holds where it is not written, if that is not one value
 type decoder struct{ *problems }
@@ -146,6 +148,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, where src, path strin
 				d.value(p.value, v.FieldByIndex(fields[i].index), fields[i], p.at)
 			case !slices.Contains(also, p.key):
 				d.add(p.at, unknown(p.key, known), "unknown key %q%s", p.key, inPath(path))
+				written[nearest(p.key, known)] = true // or its absence would be told as well
 			}
 		}
 	}

@@ -154,8 +154,8 @@ func (b *builder) common(r *Resource, k *resourceKeys) {
 		r.After = append(r.After, cluster.ResourceName(a.val))
 	}
 	r.Activation = Activation{Retries: k.Activation.Retries.val, Failovers: k.Activation.Failovers.val,
-		FinalAction: b.action(k.Activation.FinalAction, ofActivation)}
-	r.Deactivation = Deactivation{Retries: k.Deactivation.Retries.val, FinalAction: b.action(k.Deactivation.FinalAction, ofDeactivation)}
+		FinalAction: k.Activation.FinalAction.val}
+	r.Deactivation = Deactivation{Retries: k.Deactivation.Retries.val, FinalAction: k.Deactivation.FinalAction.val}
 }
 
 func (b *builder) monitor(e *entry[rawMonitor]) Monitor {
@@ -203,7 +203,7 @@ func (b *builder) watch(m *Monitor, k *monitorKeys, l *ladderKeys) {
 	m.Target = Target{Cluster: l.Target.cluster, Group: cluster.GroupName(l.Target.group.val), Resource: cluster.ResourceName(l.Target.resource.val)}
 	r := &l.Recovery
 	m.Recovery = Recovery{Scripts: r.Scripts.val, Restarts: r.Restarts.val, Failovers: r.Failovers.val,
-		FinalAction: b.action(r.FinalAction, ofMonitor), Script: r.Script.val, BeforeRestart: r.BeforeRestart.val,
+		FinalAction: r.FinalAction.val, Script: r.Script.val, BeforeRestart: r.BeforeRestart.val,
 		BeforeFailover: r.BeforeFailover.val, BeforeFinal: r.BeforeFinal.val, ScriptTimeout: r.ScriptTimeout.val}
 	if !r.Scripts.written() && r.Script.val != "" {
 		m.Recovery.Scripts = 1

@@ -19,7 +19,7 @@ type rawFile struct {
 	Comment     rawText                `yaml:"comment" is:"line" doc:"a note for people"`
 	Port        rawInt                 `yaml:"port" range:"1..65535" default:"29002" doc:"tcp port of the API and of requests, udp port of heartbeats, the same on every node"`
 	Nodes       rawMap[rawNode]        `yaml:"nodes" need:"true" range:"1..32" doc:"the machines of the cluster by name, in the order of preference; seven of them have a vote at a time"`
-	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"1..1" doc:"how two nodes without a witness decide who goes on when they lose each other: none, or ping with its targets" unless:"none goes on alone"`
+	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..1" doc:"how two nodes without a witness decide who goes on when they lose each other: none, or ping with its targets" unless:"none goes on alone"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
@@ -67,13 +67,13 @@ type rawActivation struct {
 	src
 	Retries     rawInt    `yaml:"retries" range:"0..99" default:"0" doc:"how often the start is tried again on the same node"`
 	Failovers   rawCount  `yaml:"failovers" range:"0..99" default:"1" doc:"how often the group is then tried on another node; nodes means as many as there are nodes"`
-	FinalAction rawAction `yaml:"final_action" default:"none" doc:"what is done when all that did not help"`
+	FinalAction rawAction `yaml:"final_action" of:"activation" default:"none" doc:"what is done when all that did not help"`
 }
 
 type rawDeactivation struct {
 	src
 	Retries     rawInt    `yaml:"retries" range:"0..99" default:"0" doc:"how often the stop is tried again"`
-	FinalAction rawAction `yaml:"final_action" default:"shutdown" doc:"what is done when that did not help; the group starts elsewhere only when it is surely off here"`
+	FinalAction rawAction `yaml:"final_action" of:"deactivation" default:"shutdown" doc:"what is done when that did not help; the group starts elsewhere only when it is surely off here"`
 }
 
 type resourceKeys struct {
@@ -154,7 +154,7 @@ type rawRecovery struct {
 	Scripts        rawInt      `yaml:"scripts" range:"0..99" doc:"how often the recovery script is run before the first restart" unless:"1 with a script, else 0"`
 	Restarts       rawInt      `yaml:"restarts" range:"0..99" default:"3" doc:"how often the target is stopped and started on its node"`
 	Failovers      rawInt      `yaml:"failovers" range:"0..99" default:"1" doc:"how often the target's group is then moved to another node"`
-	FinalAction    rawAction   `yaml:"final_action" default:"none" doc:"what is done when all that did not help"`
+	FinalAction    rawAction   `yaml:"final_action" of:"monitor" default:"none" doc:"what is done when all that did not help"`
 	BeforeRestart  rawText     `yaml:"before_restart" is:"path" doc:"program to run before every restart"`
 	BeforeFailover rawText     `yaml:"before_failover" is:"path" doc:"program to run before every failover"`
 	BeforeFinal    rawText     `yaml:"before_final" is:"path" doc:"program to run before the final action, also where that is none"`

@@ -9,20 +9,25 @@ import (
 // didYouMean returns a hint that names the known word nearest to the one
 // written, or all of them if none is near.
 func didYouMean(written string, known []string) string {
+	if best := nearest(written, known); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return oneOf(known)
+}
+
+// nearest returns the known word that somebody who wrote this meant, or "".
+func nearest(written string, known []string) string {
 	best, bestDist := "", 1+max(2, len(written)/3)
 	for _, k := range known {
 		d := distance(strings.ToLower(written), strings.ToLower(k))
 		if len(written) > 2 && (strings.HasPrefix(k, written) || strings.HasSuffix(k, written)) {
 			d = min(d, 1)
 		}
-		if d < bestDist {
+		if d < bestDist && d < len(k) {
 			best, bestDist = k, d
 		}
 	}
-	if best != "" && bestDist < len(best) {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	return oneOf(known)
+	return best
 }
 
 // oneOf returns a hint that lists the words.
@@ -31,7 +36,7 @@ func oneOf(known []string) string {
 	case 0:
 		return "there is none that could be named here"
 	case 1:
-		return "it can only be " + known[0]
+		return "the only one is " + known[0]
 	}
 	const most = 20
 	if len(known) > most {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	yaml "go.yaml.in/yaml/v4"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
 
 // rawText is a word or a line of text. Every plain value is taken as it is
@@ -35,10 +37,19 @@ var forms = map[string]form{
 // form tells if the text does not have the form.
 func (d *decoder) form(where src, f form, key, text string) bool {
 	if f.pattern != nil && !f.pattern.MatchString(text) {
-		d.add(where, f.hint, "%q is no %s", text, formNames[key])
+		d.add(where, f.hint, "%q is no %s", short(text), formNames[key])
 		return false
 	}
 	return true
+}
+
+// short cuts a text that is too long to show.
+func short(text string) string {
+	const most = 40
+	if r := []rune(text); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return text
 }
 
 var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path"}
@@ -67,7 +78,7 @@ func (t *rawText) decode(d *decoder, n *yaml.Node, f field) {
 				return
 			}
 		}
-		d.add(t.src, didYouMean(text, enum), "%q cannot be %q", f.key, text)
+		d.add(t.src, didYouMean(text, enum), "%q cannot be %q", f.key, short(text))
 		return
 	}
 	is := f.tag.Get("is")
@@ -75,7 +86,7 @@ func (t *rawText) decode(d *decoder, n *yaml.Node, f field) {
 		return
 	}
 	if (is == "path" || is == "abs") && hasDots(text) {
-		d.add(t.src, "write the path without . and ..", "%q must not leave its directory: %q", f.key, text)
+		d.add(t.src, "write the path without . and ..", "%q must not leave its directory: %q", f.key, short(text))
 		return
 	}
 	t.val = text
@@ -110,7 +121,7 @@ func (b *rawBool) decode(d *decoder, n *yaml.Node, f field) {
 // quoted shows a single value as it stands, or says what else it is.
 func quoted(n *yaml.Node) string {
 	if n.Kind == yaml.ScalarNode && !isNull(n) {
-		return strconv.Quote(n.Value)
+		return strconv.Quote(short(n.Value))
 	}
 	return kindOf(n)
 }
@@ -134,22 +145,22 @@ func (i *rawInt) decode(d *decoder, n *yaml.Node, f field) {
 		d.add(i.src, "write a plain number"+rangeHint(f), "%q must be a number, not %s", f.key, quoted(n))
 		return
 	}
-	if !d.within(f, i.src, v, n.Value) {
+	if !d.within(f, i.src, v) {
 		return
 	}
 	i.val, i.ok = v, true
 }
 
 // within tells if v is outside the range of the field's tag.
-func (d *decoder) within(f field, where src, v int, text string) bool {
+func (d *decoder) within(f field, where src, v int) bool {
 	lo, hi, ok := strings.Cut(f.tag.Get("range"), "..")
 	if !ok {
 		return true
 	}
-	min, _ := strconv.Atoi(lo)
-	max, _ := strconv.Atoi(hi)
-	if v < min || v > max {
-		d.add(where, fmt.Sprintf("it can be %s to %s", lo, hi), "%q is out of range: %s", f.key, text)
+	least, _ := strconv.Atoi(lo)
+	most, _ := strconv.Atoi(hi)
+	if v < least || v > most {
+		d.add(where, fmt.Sprintf("it can be %s to %s", lo, hi), "%q is out of range: %d", f.key, v)
 		return false
 	}
 	return true
@@ -157,7 +168,12 @@ func (d *decoder) within(f field, where src, v int, text string) bool {
 
 // length tells if a list or a mapping is shorter or longer than its range.
 func (d *decoder) length(f field, where src, n int, of string) {
-	d.within(f, where, n, fmt.Sprintf("%d %s", n, of))
+	lo, hi, ok := strings.Cut(f.tag.Get("range"), "..")
+	least, _ := strconv.Atoi(lo)
+	most, _ := strconv.Atoi(hi)
+	if ok && (n < least || n > most) {
+		d.add(where, "", "%q must have %d to %d %s, not %d", f.key, least, most, of, n)
+	}
 }
 
 func rangeHint(f field) string {
@@ -205,7 +221,7 @@ func (t *rawDuration) decode(d *decoder, n *yaml.Node, f field) {
 	case n.Tag == "!!int" && text != "0":
 		d.add(t.src, fmt.Sprintf("add a unit: %[1]sms, %[1]ss, %[1]sm or %[1]sh", text), "%q needs a unit: %s", f.key, text)
 	case err != nil || !durationRE.MatchString(text):
-		d.add(t.src, "write a number with its unit: 300ms, 1s, 30m or 1h", "%q is not a time: %q", f.key, text)
+		d.add(t.src, "write a number with its unit: 300ms, 1s, 30m or 1h", "%q is not a time: %q", f.key, short(text))
 	case d.withinTime(f, t.src, v, text):
 		t.val, t.ok = v, true
 	}
@@ -216,9 +232,9 @@ func (d *decoder) withinTime(f field, where src, v time.Duration, text string) b
 	if !ok {
 		return true
 	}
-	min, _ := time.ParseDuration(lo)
-	max, _ := time.ParseDuration(hi)
-	if v < min || v > max {
+	least, _ := time.ParseDuration(lo)
+	most, _ := time.ParseDuration(hi)
+	if v < least || v > most {
 		d.add(where, fmt.Sprintf("it can be %s to %s", lo, hi), "%q is out of range: %s", f.key, text)
 		return false
 	}
@@ -241,17 +257,16 @@ func (a *rawAddr) decode(d *decoder, n *yaml.Node, f field) {
 		return
 	}
 	addr, err := netip.ParseAddr(text)
-	hint := "write an IPv4 or IPv6 address, for example 192.168.10.1"
 	switch host, prefix, slash := strings.Cut(text, "/"); {
 	case slash && f.tag.Get("is") == "float":
-		d.add(a.src, fmt.Sprintf("write address: %s and prefix: %s", host, prefix), "%q must be an address without its prefix length: %q", f.key, text)
+		d.add(a.src, fmt.Sprintf("write address: %s and prefix: %s", host, prefix), "%q must be an address without its prefix length", short(text))
 	case slash:
-		d.add(a.src, fmt.Sprintf("write %s", host), "%q must be an address without its prefix length: %q", f.key, text)
+		d.add(a.src, "write "+host, "%q must be an address without its prefix length", short(text))
 	case err != nil:
-		d.add(a.src, hint, "%q is no IP address: %q", f.key, text)
+		d.add(a.src, "write an IPv4 or IPv6 address, for example 192.168.10.1", "%q is no IP address", short(text))
 	default:
 		if why := unusable(addr); why != "" {
-			d.add(a.src, hint, "%q cannot be %s: %s", f.key, text, why)
+			d.add(a.src, "write an address that is one machine's", "%s cannot be in %q: %s", addr, f.key, why)
 			return
 		}
 		a.val = addr
@@ -275,16 +290,18 @@ func unusable(a netip.Addr) string {
 	return ""
 }
 
-// rawAction is a final action as it is written: a word or a number of
-// CLUSTERPRO. What it means depends on who holds it, see action.go.
+// rawAction is a final action, written as a word or as a number of CLUSTERPRO.
+// Which ones there are depends on whose it is.
 type rawAction struct {
 	src
-	text string // "" where it was refused
+	val cluster.FinalAction // "" where it was refused
 }
 
-func (a *rawAction) fill(text string) { a.text = text }
+func (a *rawAction) fill(text string) { a.val = cluster.FinalAction(text) }
 
 func (a *rawAction) decode(d *decoder, n *yaml.Node, f field) {
 	a.src = at(n)
-	a.text, _ = d.scalar(n, f, "a final action")
+	if text, ok := d.scalar(n, f, "a final action"); ok {
+		a.val = d.action(a.src, text, roles[f.tag.Get("of")])
+	}
 }

@@ -1,0 +1,148 @@
+package config_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+)
+
+const examples = "../../examples"
+
+func example(t *testing.T, name string) *config.File {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(examples, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, errs := config.Parse(name, data)
+	if len(errs) > 0 {
+		t.Fatalf("the example is refused:\n%v", errs)
+	}
+	return f
+}
+
+func addrs(list ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range list {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
+
+var sameFile = cmp.Options{cmpopts.IgnoreUnexported(config.File{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })}
+
+var quietLadder = config.Recovery{FinalAction: cluster.ActionNone, ScriptTimeout: time.Minute}
+
+func nicLink(name, device string, nodes []cluster.NodeName) config.Monitor {
+	return config.Monitor{Name: cluster.MonitorName(name), Kind: config.KindNICLink, Nodes: nodes, When: config.WhenAlways,
+		Target: config.Target{Cluster: true}, Recovery: quietLadder, NICLink: &config.NICLink{Device: device, Debounce: 20 * time.Millisecond}}
+}
+
+func userspace(timeout time.Duration, nodes []cluster.NodeName) config.Monitor {
+	return config.Monitor{Name: "userw", Kind: config.KindUserspace, Nodes: nodes, When: config.WhenAlways, Target: config.Target{Cluster: true},
+		Recovery: config.Recovery{FinalAction: cluster.ActionNone}, UserSp: &config.Userspace{Method: config.MethodKeepalive, Timeout: timeout}}
+}
+
+var defaultTiming = config.Timing{Profile: "default", Heartbeat: 100 * time.Millisecond, Lease: time.Second,
+	Isolate: 300 * time.Millisecond, StartWait: time.Minute}
+
+// The guests' cluster of the reference scenario, value for value.
+func TestExampleGuests(t *testing.T) {
+	nodes := []cluster.NodeName{"CLP-1", "CLP-2"}
+	stopFails := config.Deactivation{FinalAction: cluster.ActionShutdown}
+	want := &config.File{
+		Cluster: "VMcluster", Comment: "business application on two virtual machines", Port: 29002,
+		Nodes: []config.Node{
+			{Name: "CLP-1", Addresses: addrs("192.168.10.1", "10.2.102.51"), Public: netip.MustParseAddr("10.2.102.51")},
+			{Name: "CLP-2", Addresses: addrs("192.168.10.2", "10.2.102.52"), Public: netip.MustParseAddr("10.2.102.52")},
+		},
+		Arbitration: []config.Arbitrator{{Kind: config.ArbitrateNone}},
+		Timing:      defaultTiming,
+		Groups: []config.Group{{
+			Name: "failover", Nodes: nodes, Startup: config.Auto, Failover: config.Auto, Failback: config.Manual,
+			Resources: []config.Resource{
+				{Name: "fip", Kind: config.KindFloatingIP,
+					Activation: config.Activation{Retries: 5, Failovers: 1, FinalAction: cluster.ActionNone}, Deactivation: stopFails,
+					StartTimeout: 30 * time.Second, StopTimeout: 30 * time.Second,
+					FloatingIP: &config.FloatingIP{Address: netip.MustParseAddr("10.2.102.50"), DuplicateCheck: 30 * time.Millisecond,
+						AnnounceEvery: time.Minute, AnnounceCount: 5}},
+				{Name: "exec", Kind: config.KindExec, After: []cluster.ResourceName{"fip"},
+					Activation: config.Activation{Failovers: 1, FinalAction: cluster.ActionNone}, Deactivation: stopFails,
+					StartTimeout: 30 * time.Minute, StopTimeout: 30 * time.Minute,
+					Exec: &config.Exec{Start: "start.sh", Stop: "stop.sh", Mode: config.ExecSync, LogSizeMB: 10}},
+			},
+		}},
+		Monitors: []config.Monitor{userspace(time.Second, nodes), nicLink("miiw-eth0", "eth0", nodes), nicLink("miiw-eth1", "eth1", nodes)},
+		Requests: config.Requests{ScriptDirectory: "/opt/nec/clusterpro/work/clptrnreq", ScriptTimeout: time.Minute},
+	}
+	got := example(t, "vmcluster.yaml")
+	if d := cmp.Diff(want, got, sameFile); d != "" {
+		t.Errorf("(-scenario +example):\n%s", d)
+	}
+	if w := got.Warnings(); len(w) != 1 || !strings.Contains(w[0].What, "both go on") {
+		t.Errorf("want the one warning of arbitration none, got %v", w)
+	}
+}
+
+// The host of the reference scenario, value for value.
+func TestExampleHost(t *testing.T) {
+	nodes := []cluster.NodeName{"bay7-esx"}
+	asks := func(m config.Monitor) config.Monitor {
+		m.Recovery.BeforeFinal = "preaction.sh"
+		return m
+	}
+	genw := func(name string) config.Monitor {
+		return config.Monitor{Name: cluster.MonitorName(name), Kind: config.KindCustom, Nodes: nodes, Interval: 30 * time.Second, Timeout: time.Minute,
+			When: config.WhenAlways, Target: config.Target{Cluster: true}, Recovery: quietLadder,
+			Custom: &config.Custom{Script: "genw.sh", Mode: config.ExecSync, Normal: []int{0}, LogSizeMB: 10}}
+	}
+	want := &config.File{
+		Cluster: "bay7-esx", Comment: "hypervisor host; the guests are not under its management", Port: 29002,
+		Nodes:  []config.Node{{Name: "bay7-esx", Addresses: addrs("10.2.102.17"), Public: netip.MustParseAddr("10.2.102.17")}},
+		Timing: defaultTiming,
+		Monitors: []config.Monitor{
+			userspace(90*time.Second, nodes),
+			asks(nicLink("miiw-vmnic0", "vmnic0", nodes)),
+			asks(nicLink("miiw-vmnic1", "vmnic1", nodes)),
+			genw("genw-CLP1"), genw("genw-CLP2"),
+		},
+		Requests: config.Requests{ScriptDirectory: "scripts/requests", ScriptTimeout: time.Minute},
+	}
+	got := example(t, "bay7-esx.yaml")
+	if d := cmp.Diff(want, got, sameFile); d != "" {
+		t.Errorf("(-scenario +example):\n%s", d)
+	}
+	if w := got.Warnings(); len(w) != 0 {
+		t.Errorf("unexpected warnings: %v", w)
+	}
+}
+
+// Every example is accepted, and what stands for a good set-up gives no warning.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(examples, "*.yaml"))
+	if err != nil || len(files) < 3 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range files {
+		example(t, filepath.Base(path))
+	}
+	if w := example(t, "minimal.yaml").Warnings(); len(w) != 0 {
+		t.Errorf("minimal.yaml: unexpected warnings: %v", w)
+	}
+	data, err := os.ReadFile(filepath.Join(examples, "minimal.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(data), "\n"); n > 35 {
+		t.Errorf("minimal.yaml has %d lines; two nodes and a group must fit into about 30", n)
+	}
+}
