@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/config"
@@ -47,6 +48,8 @@ type Run struct {
 type Result struct {
 	Exit   int    // exit code; of no meaning where Signal is set
 	Signal string // the signal that ended it, as the system names it; "" is none
+	// LastLine is the last line of its output, for the administrator.
+	LastLine string
 }
 
 // Runner runs scripts.
@@ -106,7 +109,7 @@ func (d *Driver) once(ctx context.Context, run Run, report func(monitor.Probe)) 
 	case res.Signal != "":
 		tell(report, m, begin, CodeSignal, "Script %s was ended by a signal (%s).", m.Custom.Script, res.Signal)
 	case !normal(m.Custom.Normal, res.Exit):
-		tell(report, m, begin, CodeExit, "Script %s ended with exit code %d.", m.Custom.Script, res.Exit)
+		tell(report, m, begin, CodeExit, "Script %s ended with exit code %d%s.", m.Custom.Script, res.Exit, said(res))
 	default:
 		tell(report, m, begin, 0, "")
 	}
@@ -140,7 +143,7 @@ func (d *Driver) alive(ctx context.Context, run Run, report func(monitor.Probe))
 	case e.res.Signal != "":
 		tell(report, m, begin, CodeEnded, "Script %s must keep running but was ended by a signal (%s).", m.Custom.Script, e.res.Signal)
 	default:
-		tell(report, m, begin, CodeEnded, "Script %s must keep running but ended with exit code %d.", m.Custom.Script, e.res.Exit)
+		tell(report, m, begin, CodeEnded, "Script %s must keep running but ended with exit code %d%s.", m.Custom.Script, e.res.Exit, said(e.res))
 	}
 }
 
@@ -153,6 +156,20 @@ func (d *Driver) logFile(m config.Monitor) string {
 		return file
 	}
 	return filepath.Join(d.dirs.Log, file)
+}
+
+// mostSaid bounds what a script says into an event, in characters.
+const mostSaid = 200
+
+func said(r Result) string {
+	line := []rune(r.LastLine)
+	switch {
+	case len(line) == 0:
+		return ""
+	case len(line) > mostSaid:
+		line = append(line[:mostSaid], '…')
+	}
+	return ": " + strings.TrimRight(string(line), ".")
 }
 
 func normal(codes []int, exit int) bool {

@@ -79,7 +79,7 @@ func TestSync(t *testing.T) {
 	f := &fakeRunner{lives: []life{
 		{lasts: time.Second},
 		{lasts: time.Second, res: Result{Exit: 3}},
-		{lasts: time.Second, res: Result{Exit: 1}},
+		{lasts: time.Second, res: Result{Exit: 1, LastLine: "guest CLP-1 does not answer."}},
 		{lasts: time.Hour},
 		{res: Result{Signal: "killed"}},
 		{err: errors.New("permission denied")},
@@ -90,7 +90,7 @@ func TestSync(t *testing.T) {
 	told := watch(t, m, f, 72*time.Second)
 	want := []string{
 		"3s 0 ", "14s 0 ",
-		"25s 40 Script Genw.sh ended with exit code 1.",
+		"25s 40 Script Genw.sh ended with exit code 1: guest CLP-1 does not answer.",
 		"40s 41 Script Genw.sh did not end within 5s.",
 		"50s 42 Script Genw.sh was ended by a signal (killed).",
 		"1m0s 43 Script Genw.sh cannot be run: permission denied.",
