@@ -90,7 +90,6 @@ func (h *helper) take() (disarmed bool) {
 	case !ok:
 		return false // what cannot be read feeds nothing and disarms nothing
 	case op == opDisarm:
-		h.armed = false
 		h.retire() // first, so that a daemon that starts now finds no helper
 		h.answer([]byte{ansDisarmed})
 		h.drop()

@@ -151,6 +151,9 @@ func takeover() error {
 	if err != nil {
 		return err
 	}
+	if session, err := unix.Getsid(helper); err != nil || session != helper {
+		return fmt.Errorf("the helper is in session %d: %v", session, err)
+	}
 	if err := unix.Kill(helper, unix.SIGTERM); err != nil { // as a service manager would
 		return err
 	}
