@@ -24,14 +24,20 @@ var roles = map[string]role{"activation": ofActivation, "deactivation": ofDeacti
 func (r role) offered() []cluster.FinalAction {
 	switch r {
 	case ofActivation:
-		return []cluster.FinalAction{cluster.ActionContinue, cluster.ActionNone, cluster.ActionStopGroup, cluster.ActionStopDaemon,
-			cluster.ActionShutdown, cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset}
+		return []cluster.FinalAction{
+			cluster.ActionContinue, cluster.ActionNone, cluster.ActionStopGroup, cluster.ActionStopDaemon,
+			cluster.ActionShutdown, cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset,
+		}
 	case ofDeactivation:
-		return []cluster.FinalAction{cluster.ActionContinue, cluster.ActionNone, cluster.ActionStopDaemon,
-			cluster.ActionShutdown, cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset}
+		return []cluster.FinalAction{
+			cluster.ActionContinue, cluster.ActionNone, cluster.ActionStopDaemon,
+			cluster.ActionShutdown, cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset,
+		}
 	}
-	return []cluster.FinalAction{cluster.ActionNone, cluster.ActionStopGroup, cluster.ActionStopDaemon,
-		cluster.ActionShutdown, cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset, cluster.ActionStopResource}
+	return []cluster.FinalAction{
+		cluster.ActionNone, cluster.ActionStopGroup, cluster.ActionStopDaemon,
+		cluster.ActionShutdown, cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset, cluster.ActionStopResource,
+	}
 }
 
 func (r role) words() []string {

@@ -172,7 +172,7 @@ func (b *builder) checkNodeList(l *rawList[rawText], mayWitness bool) {
 		is := b.f.Node(cluster.NodeName(n.val))
 		switch {
 		case is == nil:
-			b.add(n.src, didYouMean(n.val, names(b.raw.Nodes.items)), "there is no node %q", n.val)
+			b.add(n.src, b.hint(n.val, names(b.raw.Nodes.items)), "there is no node %q", n.val)
 		case is.Witness && !mayWitness:
 			b.add(n.src, "a witness has a vote and nothing else", "%s is a witness and cannot run groups", n.val)
 		case seen[n.val]:
@@ -277,7 +277,7 @@ func (b *builder) afterHint(g *entry[rawGroup], name string) string {
 			return fmt.Sprintf("it is in group %s; after names resources of the same group", other.name)
 		}
 	}
-	return didYouMean(name, names(g.val.Resources.items))
+	return b.hint(name, names(g.val.Resources.items))
 }
 
 func (b *builder) checkMonitors() {
@@ -312,10 +312,10 @@ func (b *builder) checkMonitors() {
 func (b *builder) checkLadder(l *ladderKeys, m *Monitor) {
 	t := &l.Target
 	if g := t.group; g.val != "" && b.f.Group(m.Target.Group) == nil {
-		b.add(g.src, didYouMean(g.val, names(b.raw.Groups.items)), "there is no group %q", g.val)
+		b.add(g.src, b.hint(g.val, names(b.raw.Groups.items)), "there is no group %q", g.val)
 	}
 	if r := t.resource; r.val != "" && b.f.GroupOf(m.Target.Resource) == nil {
-		b.add(r.src, didYouMean(r.val, b.resourceNames()), "there is no resource %q", r.val)
+		b.add(r.src, b.hint(r.val, b.resourceNames()), "there is no resource %q", r.val)
 	}
 	if m.When == WhenActive && m.Target.Cluster {
 		b.add(l.When.src, "name a group or a resource as target, or write when: always", "%q is of no use: a cluster is always active", "when: active")
@@ -342,7 +342,7 @@ func (b *builder) checkDevices(e *entry[rawMonitor], s *rawNICLink, m *Monitor) 
 	for _, p := range s.PerNode.items {
 		switch n := cluster.NodeName(p.name); {
 		case b.f.Node(n) == nil:
-			b.add(p.src, didYouMean(p.name, names(b.raw.Nodes.items)), "there is no node %q", p.name)
+			b.add(p.src, b.hint(p.name, names(b.raw.Nodes.items)), "there is no node %q", p.name)
 		case !slices.Contains(m.Nodes, n):
 			b.add(p.src, "add it to nodes, or remove it here", "node %s does not watch with monitor %s", n, e.name)
 		}

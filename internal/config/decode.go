@@ -148,7 +148,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, where src, path strin
 				d.value(p.value, v.FieldByIndex(fields[i].index), fields[i], p.at)
 			case !slices.Contains(also, p.key):
 				d.add(p.at, unknown(p.key, known), "unknown key %q%s", p.key, inPath(path))
-				written[nearest(p.key, known)] = true // or its absence would be told as well
+				if len(d.errs) < MaxProblems {
+					written[nearest(p.key, known)] = true // or its absence would be told as well
+				}
 			}
 		}
 	}
@@ -179,7 +181,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, f field, where src) {
 		return
 	}
 	setPlace(v, where)
-	d.structure(n, v, where, f.full(), nil, didYouMean)
+	d.structure(n, v, where, f.full(), nil, d.hint)
 }
 
 // absent fills the defaults of a key that was not written.
@@ -190,7 +192,7 @@ func (d *decoder) absent(v reflect.Value, f field) {
 		}
 		return
 	}
-	d.structure(nil, v, src{}, f.full(), nil, didYouMean)
+	d.structure(nil, v, src{}, f.full(), nil, d.hint)
 }
 
 // placed is a raw struct that knows where its key stands.

@@ -37,9 +37,11 @@ func TestDiffSeesEveryField(t *testing.T) {
 	}
 	// Fields that a kind does not have.
 	unused := map[string]bool{"Monitors[0].Interval": true, "Monitors[0].Timeout": true, "Monitors[0].Retries": true}
-	for _, field := range []string{"Interval", "Timeout", "Retries", "Wait", "When", "Target.Cluster", "Target.Group", "Target.Resource",
+	for _, field := range []string{
+		"Interval", "Timeout", "Retries", "Wait", "When", "Target.Cluster", "Target.Group", "Target.Resource",
 		"Recovery.Scripts", "Recovery.Restarts", "Recovery.Failovers", "Recovery.FinalAction", "Recovery.Script", "Recovery.BeforeRestart",
-		"Recovery.BeforeFailover", "Recovery.BeforeFinal", "Recovery.ScriptTimeout"} {
+		"Recovery.BeforeFailover", "Recovery.BeforeFinal", "Recovery.ScriptTimeout",
+	} {
 		unused["Monitors[2]."+field] = true
 	}
 	old, n := load(), 0

@@ -33,10 +33,13 @@ func TestDiff(t *testing.T) {
 		"comment": {"first", "second", []string{"none comment: first -> second"}},
 		"name":    {"cluster: web", "cluster: web2", []string{"refused cluster: web -> web2"}},
 		"timing":  {"comment:", "timing: {lease: 2s}\ncomment:", []string{"none timing.lease: 1s -> 2s"}},
-		"timing profile": {"comment:", "timing: {profile: fast}\ncomment:", []string{"none timing.profile: default -> fast",
-			"none timing.heartbeat: 100ms -> 25ms", "none timing.lease: 1s -> 250ms", "none timing.isolate: 300ms -> 80ms"}},
+		"timing profile": {"comment:", "timing: {profile: fast}\ncomment:", []string{
+			"none timing.profile: default -> fast",
+			"none timing.heartbeat: 100ms -> 25ms", "none timing.lease: 1s -> 250ms", "none timing.isolate: 300ms -> 80ms",
+		}},
 		"resource changed": {"address: 10.0.0.10", "address: 10.0.0.11, device: eth0", []string{
-			"restart-resource groups.web.resources.ip.address: 10.0.0.10 -> 10.0.0.11", "restart-resource groups.web.resources.ip.device: nothing -> eth0"}},
+			"restart-resource groups.web.resources.ip.address: 10.0.0.10 -> 10.0.0.11", "restart-resource groups.web.resources.ip.device: nothing -> eth0",
+		}},
 		"resource kind": {"ip: {kind: floating-ip, address: 10.0.0.10}", "ip: {kind: exec, start: a, stop: b, start_timeout: 30s, stop_timeout: 30s}", []string{
 			"restart-resource groups.web.resources.ip.kind: floating-ip -> exec",
 			"restart-resource groups.web.resources.ip.address: 10.0.0.10 -> nothing",
@@ -46,7 +49,8 @@ func TestDiff(t *testing.T) {
 			"restart-resource groups.web.resources.ip.start: nothing -> a",
 			"restart-resource groups.web.resources.ip.stop: nothing -> b",
 			"restart-resource groups.web.resources.ip.mode: nothing -> sync",
-			"restart-resource groups.web.resources.ip.log_size_mb: nothing -> 10"}},
+			"restart-resource groups.web.resources.ip.log_size_mb: nothing -> 10",
+		}},
 		"resource new":  {"  db:\n", "      more: {kind: exec, start: a, mode: async}\n  db:\n", []string{"restart-resource groups.web.resources.more: nothing -> exec"}},
 		"resource gone": {"      app: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}\n", "", []string{"restart-resource groups.web.resources.app: exec -> nothing"}},
 		"group gone":    {"  db:\n    resources:\n      dbms: {kind: exec, start: start.sh, stop: stop.sh}\n", "", []string{"stop-group groups.db: group of dbms -> nothing"}},
@@ -57,9 +61,11 @@ func TestDiff(t *testing.T) {
 		"monitor gone":  {"monitors:\n  nic: {kind: nic-link, device: eth0}\n", "", []string{"restart-monitor monitors.nic: nic-link -> nothing"}},
 		"node new": {"  gamma:", "  delta: {addresses: [192.168.10.4, 10.0.0.4]}\n  gamma:", []string{
 			"none nodes: alpha beta gamma -> alpha beta delta gamma", "none groups.db.nodes: alpha beta -> alpha beta delta",
-			"restart-monitor monitors.nic.nodes: alpha beta -> alpha beta delta", "none nodes.delta: nothing -> 192.168.10.4 10.0.0.4"}},
+			"restart-monitor monitors.nic.nodes: alpha beta -> alpha beta delta", "none nodes.delta: nothing -> 192.168.10.4 10.0.0.4",
+		}},
 		"node gone": {"  gamma: {addresses: [192.168.10.3, 10.0.0.3], witness: true}\n", "", []string{
-			"stop-group nodes.gamma: 192.168.10.3 10.0.0.3 -> nothing", "none nodes: alpha beta gamma -> alpha beta"}},
+			"stop-group nodes.gamma: 192.168.10.3 10.0.0.3 -> nothing", "none nodes: alpha beta gamma -> alpha beta",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !strings.Contains(before, c.replace) {

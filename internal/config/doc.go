@@ -2,4 +2,4 @@
 // out, or all errors at once with file, line and column. It does no I/O.
 package config
 
-//go:generate go test -run Current$ . -args -update
+//go:generate go test -run Current$ . -update

@@ -3,6 +3,7 @@ package config_test
 import (
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,17 +44,23 @@ var sameFile = cmp.Options{cmpopts.IgnoreUnexported(config.File{}), cmp.Comparer
 var quietLadder = config.Recovery{FinalAction: cluster.ActionNone, ScriptTimeout: time.Minute}
 
 func nicLink(name, device string, nodes []cluster.NodeName) config.Monitor {
-	return config.Monitor{Name: cluster.MonitorName(name), Kind: config.KindNICLink, Nodes: nodes, When: config.WhenAlways,
-		Target: config.Target{Cluster: true}, Recovery: quietLadder, NICLink: &config.NICLink{Device: device, Debounce: 20 * time.Millisecond}}
+	return config.Monitor{
+		Name: cluster.MonitorName(name), Kind: config.KindNICLink, Nodes: nodes, When: config.WhenAlways,
+		Target: config.Target{Cluster: true}, Recovery: quietLadder, NICLink: &config.NICLink{Device: device, Debounce: 20 * time.Millisecond},
+	}
 }
 
 func userspace(timeout time.Duration, nodes []cluster.NodeName) config.Monitor {
-	return config.Monitor{Name: "userw", Kind: config.KindUserspace, Nodes: nodes, When: config.WhenAlways, Target: config.Target{Cluster: true},
-		Recovery: config.Recovery{FinalAction: cluster.ActionNone}, UserSp: &config.Userspace{Method: config.MethodKeepalive, Timeout: timeout}}
+	return config.Monitor{
+		Name: "userw", Kind: config.KindUserspace, Nodes: nodes, When: config.WhenAlways, Target: config.Target{Cluster: true},
+		Recovery: config.Recovery{FinalAction: cluster.ActionNone}, UserSp: &config.Userspace{Method: config.MethodKeepalive, Timeout: timeout},
+	}
 }
 
-var defaultTiming = config.Timing{Profile: "default", Heartbeat: 100 * time.Millisecond, Lease: time.Second,
-	Isolate: 300 * time.Millisecond, StartWait: time.Minute}
+var defaultTiming = config.Timing{
+	Profile: "default", Heartbeat: 100 * time.Millisecond, Lease: time.Second,
+	Isolate: 300 * time.Millisecond, StartWait: time.Minute,
+}
 
 // The guests' cluster of the reference scenario, value for value.
 func TestExampleGuests(t *testing.T) {
@@ -70,15 +77,21 @@ func TestExampleGuests(t *testing.T) {
 		Groups: []config.Group{{
 			Name: "failover", Nodes: nodes, Startup: config.Auto, Failover: config.Auto, Failback: config.Manual,
 			Resources: []config.Resource{
-				{Name: "fip", Kind: config.KindFloatingIP,
+				{
+					Name: "fip", Kind: config.KindFloatingIP,
 					Activation: config.Activation{Retries: 5, Failovers: 1, FinalAction: cluster.ActionNone}, Deactivation: stopFails,
 					StartTimeout: 30 * time.Second, StopTimeout: 30 * time.Second,
-					FloatingIP: &config.FloatingIP{Address: netip.MustParseAddr("10.2.102.50"), DuplicateCheck: 30 * time.Millisecond,
-						AnnounceEvery: time.Minute, AnnounceCount: 5}},
-				{Name: "exec", Kind: config.KindExec, After: []cluster.ResourceName{"fip"},
+					FloatingIP: &config.FloatingIP{
+						Address: netip.MustParseAddr("10.2.102.50"), DuplicateCheck: 30 * time.Millisecond,
+						AnnounceEvery: time.Minute, AnnounceCount: 5,
+					},
+				},
+				{
+					Name: "exec", Kind: config.KindExec, After: []cluster.ResourceName{"fip"},
 					Activation: config.Activation{Failovers: 1, FinalAction: cluster.ActionNone}, Deactivation: stopFails,
 					StartTimeout: 30 * time.Minute, StopTimeout: 30 * time.Minute,
-					Exec: &config.Exec{Start: "start.sh", Stop: "stop.sh", Mode: config.ExecSync, LogSizeMB: 10}},
+					Exec: &config.Exec{Start: "start.sh", Stop: "stop.sh", Mode: config.ExecSync, LogSizeMB: 10},
+				},
 			},
 		}},
 		Monitors: []config.Monitor{userspace(time.Second, nodes), nicLink("miiw-eth0", "eth0", nodes), nicLink("miiw-eth1", "eth1", nodes)},
@@ -101,9 +114,11 @@ func TestExampleHost(t *testing.T) {
 		return m
 	}
 	genw := func(name string) config.Monitor {
-		return config.Monitor{Name: cluster.MonitorName(name), Kind: config.KindCustom, Nodes: nodes, Interval: 30 * time.Second, Timeout: time.Minute,
+		return config.Monitor{
+			Name: cluster.MonitorName(name), Kind: config.KindCustom, Nodes: nodes, Interval: 30 * time.Second, Timeout: time.Minute,
 			When: config.WhenAlways, Target: config.Target{Cluster: true}, Recovery: quietLadder,
-			Custom: &config.Custom{Script: "genw.sh", Mode: config.ExecSync, Normal: []int{0}, LogSizeMB: 10}}
+			Custom: &config.Custom{Script: "genw.sh", Mode: config.ExecSync, Normal: []int{0}, LogSizeMB: 10},
+		}
 	}
 	want := &config.File{
 		Cluster: "bay7-esx", Comment: "hypervisor host; the guests are not under its management", Port: 29002,
@@ -144,5 +159,48 @@ func TestExamples(t *testing.T) {
 	}
 	if n := strings.Count(string(data), "\n"); n > 35 {
 		t.Errorf("minimal.yaml has %d lines; two nodes and a group must fit into about 30", n)
+	}
+}
+
+// The scripts of the scenario call the commands exactly as administrators'
+// scripts do; they are complete as shells read them, and can be executed.
+func TestExampleScripts(t *testing.T) {
+	calls := map[string][]string{
+		"clptrnreq/failover_message.sh": {`/usr/sbin/clplogcmd -m "Receive Failover Request from ESX" -l warn`},
+	}
+	for _, nic := range []string{"vmnic0", "vmnic1"} {
+		calls["monitor.s/miiw-"+nic+"/preaction.sh"] = []string{
+			"ulimit -s unlimited", `RESOURCE="exec"`, `GUESTS="10.2.102.51,10.2.102.52"`,
+			`/usr/sbin/clplogcmd -m "Send Failover Request to CLP-1" -l warn`,
+			"/usr/sbin/clptrnreq -t EXEC_SCRIPT -h $GUESTS -s failover_message.sh",
+			"/opt/nec/clusterpro/bin/clptrnreq -t GRP_FAILOVER -r $RESOURCE -h $GUESTS", "exit 0",
+		}
+	}
+	for _, file := range []string{"monitor.s/genw-CLP1/genw.sh", "monitor.s/genw-CLP2/genw.sh", "failover/exec/start.sh", "failover/exec/stop.sh"} {
+		calls[file] = nil
+	}
+	for file, lines := range calls {
+		path := filepath.Join(examples, "scripts", file)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode()&0o111 != 0o111 {
+			t.Errorf("%s cannot be executed: %v", file, err)
+		}
+		shell, _, _ := strings.Cut(strings.TrimPrefix(string(data), "#!"), "\n")
+		if out, err := exec.Command(shell, "-n", path).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", file, err, out)
+		}
+		rest := string(data)
+		for _, line := range lines {
+			_, after, ok := strings.Cut(rest, "\n"+line+"\n")
+			if !ok {
+				t.Errorf("%s: this line is missing, or not in its place: %s", file, line)
+				continue
+			}
+			rest = "\n" + after
+		}
 	}
 }

@@ -27,7 +27,7 @@ func Parse(name string, data []byte) (*File, Errors) {
 	}
 	var raw rawFile
 	d := &decoder{p}
-	d.structure(top, reflect.ValueOf(&raw).Elem(), at(top), "", nil, didYouMean)
+	d.structure(top, reflect.ValueOf(&raw).Elem(), at(top), "", nil, d.hint)
 	b := &builder{problems: p, raw: &raw, f: &File{}}
 	b.build()
 	b.check()
@@ -107,8 +107,10 @@ func timing(r *rawTiming) Timing {
 }
 
 func (b *builder) group(e *entry[rawGroup]) Group {
-	g := Group{Name: cluster.GroupName(e.name), Comment: e.val.Comment.val, Nodes: b.nodeList(&e.val.Nodes),
-		Startup: e.val.Startup.val, Failover: e.val.Failover.val, Failback: e.val.Failback.val}
+	g := Group{
+		Name: cluster.GroupName(e.name), Comment: e.val.Comment.val, Nodes: b.nodeList(&e.val.Nodes),
+		Startup: e.val.Startup.val, Failover: e.val.Failover.val, Failback: e.val.Failback.val,
+	}
 	for _, r := range e.val.Resources.items {
 		g.Resources = append(g.Resources, b.resource(r))
 	}
@@ -138,8 +140,10 @@ func (b *builder) resource(e *entry[rawResource]) Resource {
 	case *rawFloatingIP:
 		b.common(&r, &s.resourceKeys)
 		r.StartTimeout, r.StopTimeout = s.StartTimeout.val, s.StopTimeout.val
-		r.FloatingIP = &FloatingIP{Address: s.Address.val, Prefix: s.Prefix.val, Device: s.Device.val,
-			DuplicateCheck: s.DuplicateCheck.val, AnnounceEvery: s.AnnounceEvery.val, AnnounceCount: s.AnnounceCount.val}
+		r.FloatingIP = &FloatingIP{
+			Address: s.Address.val, Prefix: s.Prefix.val, Device: s.Device.val,
+			DuplicateCheck: s.DuplicateCheck.val, AnnounceEvery: s.AnnounceEvery.val, AnnounceCount: s.AnnounceCount.val,
+		}
 	case *rawExec:
 		b.common(&r, &s.resourceKeys)
 		r.StartTimeout, r.StopTimeout = s.StartTimeout.val, s.StopTimeout.val
@@ -153,8 +157,10 @@ func (b *builder) common(r *Resource, k *resourceKeys) {
 	for _, a := range k.After.items {
 		r.After = append(r.After, cluster.ResourceName(a.val))
 	}
-	r.Activation = Activation{Retries: k.Activation.Retries.val, Failovers: k.Activation.Failovers.val,
-		FinalAction: k.Activation.FinalAction.val}
+	r.Activation = Activation{
+		Retries: k.Activation.Retries.val, Failovers: k.Activation.Failovers.val,
+		FinalAction: k.Activation.FinalAction.val,
+	}
 	r.Deactivation = Deactivation{Retries: k.Deactivation.Retries.val, FinalAction: k.Deactivation.FinalAction.val}
 }
 
@@ -202,9 +208,11 @@ func (b *builder) watch(m *Monitor, k *monitorKeys, l *ladderKeys) {
 	m.Wait, m.When = l.Wait.val, l.When.val
 	m.Target = Target{Cluster: l.Target.cluster, Group: cluster.GroupName(l.Target.group.val), Resource: cluster.ResourceName(l.Target.resource.val)}
 	r := &l.Recovery
-	m.Recovery = Recovery{Scripts: r.Scripts.val, Restarts: r.Restarts.val, Failovers: r.Failovers.val,
+	m.Recovery = Recovery{
+		Scripts: r.Scripts.val, Restarts: r.Restarts.val, Failovers: r.Failovers.val,
 		FinalAction: r.FinalAction.val, Script: r.Script.val, BeforeRestart: r.BeforeRestart.val,
-		BeforeFailover: r.BeforeFailover.val, BeforeFinal: r.BeforeFinal.val, ScriptTimeout: r.ScriptTimeout.val}
+		BeforeFailover: r.BeforeFailover.val, BeforeFinal: r.BeforeFinal.val, ScriptTimeout: r.ScriptTimeout.val,
+	}
 	if !r.Scripts.written() && r.Script.val != "" {
 		m.Recovery.Scripts = 1
 	}

@@ -123,8 +123,10 @@ func TestProfiles(t *testing.T) {
 
 // The numbers of CLUSTERPRO, and what each means for whom.
 func TestFinalActionNumbers(t *testing.T) {
-	all := map[int]cluster.FinalAction{1: cluster.ActionNone, 2: cluster.ActionStopGroup, 3: cluster.ActionStopDaemon, 4: cluster.ActionShutdown,
-		5: cluster.ActionReboot, 8: cluster.ActionPanic, 9: cluster.ActionWatchdogReset}
+	all := map[int]cluster.FinalAction{
+		1: cluster.ActionNone, 2: cluster.ActionStopGroup, 3: cluster.ActionStopDaemon, 4: cluster.ActionShutdown,
+		5: cluster.ActionReboot, 8: cluster.ActionPanic, 9: cluster.ActionWatchdogReset,
+	}
 	for n := range 20 {
 		activation := fmt.Sprintf("%sgroups:\n  g: {resources: {r: {kind: exec, start: a, stop: b, activation: {final_action: %d}}}}\nmonitors: {u: {kind: userspace, method: keepalive}}\n", pair, n)
 		want := all[n]

@@ -75,8 +75,10 @@ func sorted(list []Problem) []Problem {
 	list = slices.Compact(list)
 	if over := len(list) - MaxProblems; over > 0 {
 		last := list[MaxProblems-1]
-		list = append(list[:MaxProblems-1:MaxProblems-1], Problem{File: last.File, Line: last.Line, Column: last.Column,
-			What: fmt.Sprintf("%d more problems from here on", over+1), Hint: "correct the ones above first"})
+		list = append(list[:MaxProblems-1:MaxProblems-1], Problem{
+			File: last.File, Line: last.Line, Column: last.Column,
+			What: fmt.Sprintf("%d more problems from here on", over+1), Hint: "correct the ones above first",
+		})
 	}
 	return list
 }

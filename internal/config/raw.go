@@ -19,7 +19,7 @@ type rawFile struct {
 	Comment     rawText                `yaml:"comment" is:"line" doc:"a note for people"`
 	Port        rawInt                 `yaml:"port" range:"1..65535" default:"29002" doc:"tcp port of the API and of requests, udp port of heartbeats, the same on every node"`
 	Nodes       rawMap[rawNode]        `yaml:"nodes" need:"true" range:"1..32" doc:"the machines of the cluster by name, in the order of preference; seven of them have a vote at a time"`
-	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..1" doc:"how two nodes without a witness decide who goes on when they lose each other: none, or ping with its targets" unless:"none goes on alone"`
+	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..1" doc:"how two nodes without a witness decide who goes on when they lose each other: none, or ping with its targets" unless:"nobody goes on alone"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
@@ -228,13 +228,16 @@ func (d *decoder) variant(n *yaml.Node, f field, list []variant) (string, any) {
 		}
 		which := slices.Index(kinds, val.Value)
 		if which < 0 || val.Kind != yaml.ScalarNode {
-			d.add(at(val), didYouMean(val.Value, kinds), "unknown kind %s%s", quoted(val), inPath(f.full()))
+			d.add(at(val), d.hint(val.Value, kinds), "unknown kind %s%s", quoted(val), inPath(f.full()))
 			return "", nil
 		}
 		spec := list[which].make()
 		v := reflect.ValueOf(spec).Elem()
 		setPlace(v, f.at)
 		d.structure(n, v, f.at, f.full(), []string{"kind"}, func(key string, known []string) string {
+			if len(d.errs) >= MaxProblems {
+				return ""
+			}
 			return foreignKey(key, known, list, which)
 		})
 		return list[which].kind, spec

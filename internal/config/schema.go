@@ -85,8 +85,10 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 		if !named {
 			return &jsonschema.Schema{Type: "array", Items: schemaOf(elem)}
 		}
-		return &jsonschema.Schema{Type: "object", AdditionalProperties: schemaOf(elem),
-			PropertyNames: &jsonschema.Schema{Pattern: forms["name"].pattern.String()}}
+		return &jsonschema.Schema{
+			Type: "object", AdditionalProperties: schemaOf(elem),
+			PropertyNames: &jsonschema.Schema{Pattern: forms["name"].pattern.String()},
+		}
 	}
 	return nil
 }

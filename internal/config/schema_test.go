@@ -92,12 +92,14 @@ func TestSchemaAcceptsExamples(t *testing.T) {
 // What the schema refuses, Parse refuses; what only relations make wrong, the
 // schema cannot see. The list names the defects that it must see.
 func TestSchemaRefusesDefects(t *testing.T) {
-	mustSee := []string{"addresses-empty", "addresses-missing", "addresses-no-list", "arbitration-unknown", "arbitration-two", "cluster-is-mapping",
+	mustSee := []string{
+		"addresses-empty", "addresses-missing", "addresses-no-list", "arbitration-unknown", "arbitration-two", "cluster-is-mapping",
 		"cluster-name-invalid", "comment-too-long", "duration-invalid", "duration-without-unit", "exec-without-start", "final-action-bmc",
 		"final-action-of-others", "final-action-unknown", "group-startup-unknown", "missing-cluster-and-nodes", "monitor-custom-no-script",
 		"monitor-kind-missing", "monitor-nic-link-interval", "monitor-userspace-method", "node-name-invalid", "nodes-empty", "nodes-is-list",
 		"ping-without-targets", "port-is-text", "port-out-of-range", "resource-key-of-other-kind", "resource-kind-unknown", "retries-out-of-range",
-		"timing-profile-unknown", "too-many-nodes", "top-is-list", "unknown-key-far", "unknown-node-key", "unknown-top-key", "address-invalid"}
+		"timing-profile-unknown", "too-many-nodes", "top-is-list", "unknown-key-far", "unknown-node-key", "unknown-top-key", "address-invalid",
+	}
 	s := compileSchema(t)
 	seen := map[string]bool{}
 	files, _ := filepath.Glob("testdata/defects/*.txtar")

@@ -6,6 +6,14 @@ import (
 	"strings"
 )
 
+// hint is didYouMean, and nothing once there are more problems than are shown.
+func (p *problems) hint(written string, known []string) string {
+	if len(p.errs) >= MaxProblems {
+		return ""
+	}
+	return didYouMean(written, known)
+}
+
 // didYouMean returns a hint that names the known word nearest to the one
 // written, or all of them if none is near.
 func didYouMean(written string, known []string) string {
@@ -19,6 +27,9 @@ func didYouMean(written string, known []string) string {
 func nearest(written string, known []string) string {
 	best, bestDist := "", 1+max(2, len(written)/3)
 	for _, k := range known {
+		if len(k)-len(written) > bestDist && !strings.HasPrefix(k, written) && !strings.HasSuffix(k, written) || len(written)-len(k) >= bestDist {
+			continue
+		}
 		d := distance(strings.ToLower(written), strings.ToLower(k))
 		if len(written) > 2 && (strings.HasPrefix(k, written) || strings.HasSuffix(k, written)) {
 			d = min(d, 1)
@@ -52,12 +63,12 @@ func distance(a, b string) int {
 	if len(a) > longest || len(b) > longest {
 		return longest
 	}
-	var d [longest + 1][longest + 1]int
+	var d [longest + 1][longest + 1]uint8
 	for i := range len(a) + 1 {
 		for j := range len(b) + 1 {
 			switch {
 			case i == 0 || j == 0:
-				d[i][j] = i + j
+				d[i][j] = uint8(i + j)
 			case a[i-1] == b[j-1]:
 				d[i][j] = d[i-1][j-1]
 			default:
@@ -68,5 +79,5 @@ func distance(a, b string) int {
 			}
 		}
 	}
-	return d[len(a)][len(b)]
+	return int(d[len(a)][len(b)])
 }

@@ -78,7 +78,7 @@ func (t *rawText) decode(d *decoder, n *yaml.Node, f field) {
 				return
 			}
 		}
-		d.add(t.src, didYouMean(text, enum), "%q cannot be %q", f.key, short(text))
+		d.add(t.src, d.hint(text, enum), "%q cannot be %q", f.key, short(text))
 		return
 	}
 	is := f.tag.Get("is")
