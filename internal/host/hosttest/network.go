@@ -21,6 +21,8 @@ type Network struct {
 	mu        sync.Mutex
 	links     []host.Link
 	addresses []host.Address
+	linkLog   []host.LinkEvent    // every change so far, for the watches
+	addrLog   []host.AddressEvent // the same
 	announced []Announcement
 	probes    []netip.Addr
 	conflicts map[netip.Addr]net.HardwareAddr
@@ -65,27 +67,44 @@ func New(device string, prefixes ...string) *Network {
 // AddLink adds an interface that is up and has carrier.
 func (n *Network) AddLink(device string) {
 	n.change(func() {
-		i := len(n.links) + 1
-		n.links = append(n.links, host.Link{
-			Index: i, Name: device, MAC: net.HardwareAddr{2, 0, 0, 0, 0, byte(i)}, Up: true, Carrier: true,
-		})
+		i := len(n.linkLog) + 1 // new for every interface
+		k := host.Link{
+			Index: i, Name: device, MAC: net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}, Up: true, Carrier: true,
+		}
+		n.links = append(n.links, k)
+		n.linkLog = append(n.linkLog, host.LinkEvent{Link: k})
 	})
 }
 
 // RemoveLink removes the interface with its addresses.
 func (n *Network) RemoveLink(device string) {
 	n.change(func() {
-		n.links = slices.DeleteFunc(n.links, func(k host.Link) bool { return k.Name == device })
-		n.addresses = slices.DeleteFunc(n.addresses, func(a host.Address) bool { return a.Device == device })
+		n.drop(func(a host.Address) bool { return a.Device == device })
+		n.links = slices.DeleteFunc(n.links, func(k host.Link) bool {
+			if k.Name == device {
+				n.linkLog = append(n.linkLog, host.LinkEvent{Link: k, Gone: true})
+			}
+			return k.Name == device
+		})
 	})
 }
 
 // SetCarrier plugs the cable in or pulls it.
 func (n *Network) SetCarrier(device string, carrier bool) {
+	n.setLink(device, func(k *host.Link) { k.Carrier = carrier && k.Up })
+}
+
+// SetUp switches the interface on or off; on, it has carrier.
+func (n *Network) SetUp(device string, up bool) {
+	n.setLink(device, func(k *host.Link) { k.Up, k.Carrier = up, up })
+}
+
+func (n *Network) setLink(device string, set func(*host.Link)) {
 	n.change(func() {
 		for i := range n.links {
 			if n.links[i].Name == device {
-				n.links[i].Carrier = carrier
+				set(&n.links[i])
+				n.linkLog = append(n.linkLog, host.LinkEvent{Link: n.links[i]})
 			}
 		}
 	})
@@ -93,13 +112,26 @@ func (n *Network) SetCarrier(device string, carrier bool) {
 
 // Put adds an address as somebody else on the host would.
 func (n *Network) Put(device string, p netip.Prefix) {
-	n.change(func() { n.addresses = append(n.addresses, host.Address{Device: device, Prefix: p}) })
+	n.change(func() {
+		a := host.Address{Device: device, Prefix: p}
+		n.addresses = append(n.addresses, a)
+		n.addrLog = append(n.addrLog, host.AddressEvent{Address: a})
+	})
 }
 
 // Take takes an address away as somebody else on the host would.
 func (n *Network) Take(a netip.Addr) {
-	n.change(func() {
-		n.addresses = slices.DeleteFunc(n.addresses, func(h host.Address) bool { return h.Prefix.Addr() == a })
+	n.change(func() { n.drop(func(h host.Address) bool { return h.Prefix.Addr() == a }) })
+}
+
+// drop removes addresses; the caller has the lock.
+func (n *Network) drop(which func(host.Address) bool) {
+	n.addresses = slices.DeleteFunc(n.addresses, func(a host.Address) bool {
+		if which(a) {
+			n.addrLog = append(n.addrLog, host.AddressEvent{Address: a, Gone: true})
+			return true
+		}
+		return false
 	})
 }
 
@@ -192,58 +224,53 @@ func (n *Network) Addresses() ([]host.Address, error) {
 
 // WatchLinks reports links and their changes.
 func (n *Network) WatchLinks(ctx context.Context, report func(host.LinkEvent)) error {
-	same := func(a, b host.Link) bool { return a.Name == b.Name && a.Up == b.Up && a.Carrier == b.Carrier }
-	return watch(ctx, n, func() []host.Link { return n.links }, same, func(k host.Link, gone bool) {
-		report(host.LinkEvent{Link: k, Gone: gone})
-	})
+	now := func() (out []host.LinkEvent) {
+		for _, k := range n.links {
+			out = append(out, host.LinkEvent{Link: k})
+		}
+		return out
+	}
+	return watch(ctx, n, now, &n.linkLog, report)
 }
 
 // WatchAddresses reports addresses and their changes.
 func (n *Network) WatchAddresses(ctx context.Context, report func(host.AddressEvent)) error {
-	same := func(a, b host.Address) bool { return a == b }
-	return watch(ctx, n, func() []host.Address { return n.addresses }, same, func(a host.Address, gone bool) {
-		report(host.AddressEvent{Address: a, Gone: gone})
-	})
+	now := func() (out []host.AddressEvent) {
+		for _, a := range n.addresses {
+			out = append(out, host.AddressEvent{Address: a})
+		}
+		return out
+	}
+	return watch(ctx, n, now, &n.addrLog, report)
 }
 
-// watch compares the list with what was reported after every change. The state
-// of a link whose name stays replaces the one before: it is not gone.
-func watch[T any](ctx context.Context, n *Network, list func() []T, same func(a, b T) bool, report func(T, bool)) error {
+// watch reports the present state, then what is added to the log.
+func watch[E any](ctx context.Context, n *Network, now func() []E, log *[]E, report func(E)) error {
 	if err := n.failure(OpWatch); err != nil {
 		return err
 	}
-	var known []T
+	n.mu.Lock()
+	events, seen := now(), len(*log)
+	n.mu.Unlock()
 	for ctx.Err() == nil {
+		for _, e := range events {
+			report(e)
+		}
 		n.mu.Lock()
-		now := slices.Clone(list())
+		events, seen = slices.Clone((*log)[seen:]), len(*log)
 		if n.changed == nil {
 			n.changed = make(chan struct{})
 		}
 		changed := n.changed
 		n.mu.Unlock()
-		in := func(l []T, v T) bool { return slices.ContainsFunc(l, func(o T) bool { return same(o, v) }) }
-		for _, v := range known {
-			if !in(now, v) && !replaced(now, v) {
-				report(v, true)
+		if len(events) == 0 {
+			select {
+			case <-changed:
+			case <-ctx.Done():
 			}
-		}
-		for _, v := range now {
-			if !in(known, v) {
-				report(v, false)
-			}
-		}
-		known = now
-		select {
-		case <-changed:
-		case <-ctx.Done():
 		}
 	}
 	return nil
-}
-
-func replaced[T any](now []T, v T) bool {
-	k, ok := any(v).(host.Link)
-	return ok && slices.ContainsFunc(now, func(o T) bool { return any(o).(host.Link).Name == k.Name })
 }
 
 // AddAddress puts the address on the interface.
@@ -266,11 +293,7 @@ func (n *Network) RemoveAddress(device string, p netip.Prefix) error {
 	if err := n.failure(OpRemove); err != nil {
 		return err
 	}
-	n.change(func() {
-		n.addresses = slices.DeleteFunc(n.addresses, func(a host.Address) bool {
-			return a == host.Address{Device: device, Prefix: p}
-		})
-	})
+	n.change(func() { n.drop(func(a host.Address) bool { return a == host.Address{Device: device, Prefix: p} }) })
 	return nil
 }
 

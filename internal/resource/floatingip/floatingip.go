@@ -1,0 +1,303 @@
+// Package floatingip is the resource kind floating-ip: an address that follows
+// its group. It asks the network for other users of the address before it takes
+// it, tells the network at once where the address is now, goes on telling while
+// it is active, and notices when somebody takes the address away.
+package floatingip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/host"
+	"github.com/tasuki-ha/tasuki/internal/resource"
+)
+
+// probes is how often the network is asked within the duplicate check (RFC 5227
+// asks three times).
+const probes = 3
+
+// Options is what a Driver needs. All but Logger and Failed must be set.
+type Options struct {
+	Network host.Network
+	Logger  *slog.Logger
+	Failed  func(resource.Failure) // called from Run, not under any lock; must not block
+}
+
+// Driver is the resource.Driver of floating addresses. Run must run beside it:
+// announcements after the first and the watch are done there.
+type Driver struct {
+	net    host.Network
+	log    *slog.Logger
+	failed func(resource.Failure)
+	wake   chan struct{} // capacity 1: something in held changed
+
+	mu   sync.Mutex // held over every change of an address and every announcement
+	held map[cluster.ResourceName]*holding
+}
+
+var _ resource.Driver = (*Driver)(nil)
+
+// holding is an address that is active here, or was until it was isolated.
+type holding struct {
+	group    cluster.GroupName
+	resource cluster.ResourceName
+	epoch    cluster.Epoch
+	at       host.Address
+	isolated bool
+	plan     schedule
+}
+
+// New returns a driver that holds nothing yet.
+func New(o Options) *Driver {
+	d := &Driver{
+		net: o.Network, log: o.Logger, failed: o.Failed,
+		wake: make(chan struct{}, 1), held: map[cluster.ResourceName]*holding{},
+	}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.failed == nil {
+		d.failed = func(resource.Failure) {}
+	}
+	return d
+}
+
+// Start takes the address and announces it. An address that is on this node
+// already is announced only.
+func (d *Driver) Start(ctx context.Context, t resource.Task) error {
+	fip, err := settings(t)
+	if err != nil {
+		return err
+	}
+	at, here, err := d.net.HasAddress(fip.Address)
+	if err != nil {
+		return err
+	}
+	if !here {
+		if at, err = d.choose(fip); err != nil {
+			return err
+		}
+		if err := d.free(ctx, fip, at.Device); err != nil {
+			return err
+		}
+	}
+	return d.take(t, at)
+}
+
+// Stop takes the address off and makes sure that it is off.
+func (d *Driver) Stop(_ context.Context, t resource.Task) error {
+	fip, err := settings(t)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	// Also if the removal fails: what is to go must not be announced again.
+	delete(d.held, t.Resource.Name)
+	return d.remove(fip.Address)
+}
+
+// Check says whether the address is on this node. If it is, it is announced and
+// watched from now on.
+func (d *Driver) Check(_ context.Context, t resource.Task) (bool, error) {
+	fip, err := settings(t)
+	if err != nil {
+		return false, err
+	}
+	at, here, err := d.net.HasAddress(fip.Address)
+	if err != nil || !here {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h := d.held[t.Resource.Name]; h != nil && !h.isolated {
+		h.epoch = t.Epoch
+		return true, nil
+	}
+	d.hold(t, at)
+	return true, nil
+}
+
+// Isolate takes the address off at once; the watch does not take that for a
+// failure.
+func (d *Driver) Isolate(_ context.Context, t resource.Task) error {
+	fip, err := settings(t)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h := d.held[t.Resource.Name]; h != nil {
+		h.isolated = true
+	}
+	return d.remove(fip.Address)
+}
+
+// Restore puts the address back where it was and announces it, without asking
+// the network first: nobody else was allowed to take it.
+func (d *Driver) Restore(_ context.Context, t resource.Task) error {
+	fip, err := settings(t)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	h := d.held[t.Resource.Name]
+	d.mu.Unlock()
+	if h != nil {
+		return d.take(t, h.at)
+	}
+	at, err := d.choose(fip)
+	if err != nil {
+		return err
+	}
+	return d.take(t, at)
+}
+
+func settings(t resource.Task) (*config.FloatingIP, error) {
+	fip := t.Resource.FloatingIP
+	if fip == nil || !fip.Address.IsValid() {
+		return nil, fmt.Errorf("resource %s has no address", t.Resource.Name)
+	}
+	return fip, nil
+}
+
+// choose says where the address goes.
+func (d *Driver) choose(fip *config.FloatingIP) (host.Address, error) {
+	list, err := d.net.Addresses()
+	if err != nil {
+		return host.Address{}, err
+	}
+	if fip.Device != "" {
+		list = slices.DeleteFunc(list, func(a host.Address) bool { return a.Device != fip.Device })
+	}
+	device, bits, err := host.Choose(list, fip.Address)
+	if err != nil && (fip.Device == "" || fip.Prefix == 0) {
+		return host.Address{}, noSubnet(fip)
+	}
+	if fip.Device != "" {
+		device = fip.Device
+	}
+	if fip.Prefix != 0 {
+		bits = fip.Prefix
+	}
+	return host.Address{Device: device, Prefix: netip.PrefixFrom(fip.Address, bits)}, d.usable(device)
+}
+
+func noSubnet(fip *config.FloatingIP) error {
+	e := &api.Error{
+		Code:    "no-subnet",
+		Message: fmt.Sprintf("no interface of this node has a subnet with the address %s", fip.Address),
+		Hint:    "give this node an address of that subnet, or name the device and the prefix of the floating IP in the cluster file",
+	}
+	if fip.Device != "" {
+		e.Message = fmt.Sprintf("the interface %s has no subnet with the address %s", fip.Device, fip.Address)
+		e.Hint = "set the prefix of the floating IP in the cluster file, or leave its device out"
+	}
+	return e
+}
+
+// usable refuses an interface that is missing or switched off. One without a
+// carrier will do: the cable may come back, and a monitor judges that.
+func (d *Driver) usable(device string) error {
+	links, err := d.net.Links()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(links, func(k host.Link) bool { return k.Name == device })
+	switch {
+	case i < 0:
+		return &api.Error{
+			Code: "no-device", Message: fmt.Sprintf("this node has no interface %s", device),
+			Hint: "ip link shows the names of the interfaces",
+		}
+	case !links[i].Up:
+		return &api.Error{
+			Code: "device-down", Message: fmt.Sprintf("the interface %s is switched off", device),
+			Hint: fmt.Sprintf("switch it on: ip link set %s up", device),
+		}
+	case !links[i].Carrier:
+		d.log.Warn("the interface of a floating address has no carrier", "device", device)
+	}
+	return nil
+}
+
+// free asks the network whether somebody uses the address.
+func (d *Driver) free(ctx context.Context, fip *config.FloatingIP, device string) error {
+	if fip.DuplicateCheck <= 0 {
+		return ctx.Err()
+	}
+	mac, err := d.net.Probe(ctx, device, fip.Address, fip.DuplicateCheck, probes)
+	if err != nil {
+		return fmt.Errorf("ask for other users of the address: %w", err)
+	}
+	if mac != nil {
+		return &api.Error{
+			Code:    "address-in-use",
+			Message: fmt.Sprintf("the address %s is in use by %s, seen on %s", fip.Address, mac, device),
+			Hint:    "find the machine with that hardware address, or choose another floating IP",
+		}
+	}
+	return nil
+}
+
+// take puts the address on the interface, announces it, and holds it from now on.
+func (d *Driver) take(t resource.Task, at host.Address) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.net.AddAddress(at.Device, at.Prefix); err != nil {
+		return err
+	}
+	h := d.hold(t, at)
+	h.plan.sent(time.Now())
+	if err := d.net.Announce(at.Device, at.Prefix.Addr()); err != nil {
+		d.log.Warn("an announcement failed; more follow", "address", at.Prefix.Addr(), "err", err)
+	}
+	return nil
+}
+
+// hold begins to announce and watch the address. The caller has the lock.
+func (d *Driver) hold(t resource.Task, at host.Address) *holding {
+	fip := t.Resource.FloatingIP
+	h := &holding{
+		group: t.Group.Name, resource: t.Resource.Name, epoch: t.Epoch, at: at,
+		plan: newSchedule(time.Now(), fip.AnnounceCount, fip.AnnounceEvery),
+	}
+	d.held[t.Resource.Name] = h
+	d.poke()
+	return h
+}
+
+func (d *Driver) poke() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// remove takes the address off every interface that has it. The caller has the
+// lock, so nothing announces the address meanwhile or after.
+func (d *Driver) remove(a netip.Addr) error {
+	const most = 8 // interfaces that could have it; one is usual
+	for range most {
+		at, here, err := d.net.HasAddress(a)
+		if err != nil {
+			return err
+		}
+		if !here {
+			return nil
+		}
+		if err := d.net.RemoveAddress(at.Device, at.Prefix); err != nil {
+			return err
+		}
+	}
+	return errors.New("the address is still there after its removal: " + a.String())
+}
