@@ -49,6 +49,9 @@ func (id *Identity) Alarms(now time.Time, links ...Trusted) []Alarm {
 	links = slices.Clone(links)
 	slices.SortStableFunc(links, func(a, b Trusted) int { return strings.Compare(string(a.Link), string(b.Link)) })
 	for _, t := range links {
+		if t.CA == nil {
+			continue
+		}
 		add(fmt.Sprintf("CA of link %s", t.Link), t.CA.NotBefore, t.CA.NotAfter,
 			"requests from and to it are refused", fmt.Sprintf("replace the CA of %s there, then link it again", t.Link))
 	}

@@ -115,7 +115,7 @@ func (id *Identity) Save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("save the identity: %w", err)
 	}
-	if err := m.save(dir, caKey, key); err != nil {
+	if err := m.save(dir, caKey, key, nil); err != nil {
 		return fmt.Errorf("save the identity: %w", err)
 	}
 	return nil
@@ -123,8 +123,9 @@ func (id *Identity) Save(dir string) error {
 
 // save writes in an order that leaves a loadable directory at every step: a
 // key file holds the new and the old key until the certificate is replaced, and
-// the CA file holds the old CAs too until the node's certificate is.
-func (m *material) save(dir string, caKey, key []byte) error {
+// the CA file holds the old CAs too until the node's certificate is. before, if
+// not nil, is called before every step and ends the save by an error.
+func (m *material) save(dir string, caKey, key []byte, before func() error) error {
 	old, err := os.ReadFile(filepath.Join(dir, fileCA))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -155,6 +156,11 @@ func (m *material) save(dir string, caKey, key []byte) error {
 		{fileCAKey, caKey, 0o600, false},
 	}
 	for _, s := range steps {
+		if before != nil {
+			if err := before(); err != nil {
+				return err
+			}
+		}
 		if err := put(filepath.Join(dir, s.name), s.data, s.mode, s.keep); err != nil {
 			return err
 		}

@@ -155,6 +155,14 @@ func (t Token) String() string { return fmt.Sprintf("%s token %s of %s", t.Purpo
 //	  SHA-256 of the CA 32 | length 1, cluster | count 1, { 4 or 16, address, port 2 } |
 //	  first 4 bytes of the SHA-256 of all before )
 func (t Token) Text() string {
+	b := t.body()
+	sum := sha256.Sum256(b)
+	b = append(b, sum[:tokenSumSize]...)
+	return t.Purpose.prefix() + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// body is all of a token but its sum.
+func (t Token) body() []byte {
 	b := []byte{tokenVersion, byte(t.Purpose.number())}
 	id, _ := hex.DecodeString(t.ID)
 	b = append(b, id...)
@@ -169,9 +177,7 @@ func (t Token) Text() string {
 		b = append(b, ip...)
 		b = append(b, byte(a.Port()>>8), byte(a.Port()))
 	}
-	sum := sha256.Sum256(b)
-	b = append(b, sum[:tokenSumSize]...)
-	return t.Purpose.prefix() + base64.RawURLEncoding.EncodeToString(b)
+	return b
 }
 
 // ParseToken reads the text of a token; blanks and line breaks do not count.

@@ -104,6 +104,9 @@ func (id *Identity) judge(leaf *x509.Certificate, usage x509.ExtKeyUsage, trust 
 		return no(why)
 	}
 	for _, t := range trust() {
+		if t.CA == nil {
+			continue
+		}
 		err := signedBy(leaf, t.CA, usage, now, strict)
 		if errors.Is(err, errExpired) {
 			why = fmt.Errorf("link %s: %w", t.Link, err)
