@@ -63,6 +63,12 @@ func inBubble(t *testing.T, f func(t *testing.T, n *node)) {
 	})
 }
 
+// pass lets time go by in the bubble.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func (n *node) start(t *testing.T, tk resource.Task) {
 	t.Helper()
 	if err := n.Start(t.Context(), tk); err != nil {
@@ -102,8 +108,7 @@ func TestAnnouncements(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {
 		n.start(t, task())
 		begin := time.Now()
-		time.Sleep(25 * time.Second)
-		synctest.Wait()
+		pass(25 * time.Second)
 		var got []time.Duration
 		for _, a := range n.net.Announcements() {
 			got = append(got, a.At.Sub(begin))
@@ -120,7 +125,7 @@ func TestAnnouncements(t *testing.T) {
 		if err := n.Stop(t.Context(), task()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if after := len(n.net.Announcements()); after != len(want) {
 			t.Errorf("%d announcements after Stop", after-len(want))
 		}
@@ -212,7 +217,7 @@ func TestTakenAwayIsAFailure(t *testing.T) {
 			t.Fatalf("%+v, want %+v", n.failures, want)
 		}
 		before := len(n.net.Announcements())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if len(n.failures) != 1 || len(n.net.Announcements()) != before {
 			t.Errorf("%d failures, %d announcements of what is gone", len(n.failures), len(n.net.Announcements())-before)
 		}
@@ -237,7 +242,7 @@ func TestStopAndIsolateAreNoFailures(t *testing.T) {
 				t.Error("isolated, but still here")
 			}
 			before := len(n.net.Announcements())
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			if len(n.net.Announcements()) != before {
 				t.Error("announced while isolated")
 			}
@@ -274,7 +279,7 @@ func TestCheckTakesOver(t *testing.T) {
 		if active, err := n.Check(t.Context(), task()); !active || err != nil {
 			t.Fatalf("%v %v", active, err)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if len(n.net.Announcements()) != 5 {
 			t.Errorf("%d announcements, want a burst of 5", len(n.net.Announcements()))
 		}
@@ -289,13 +294,13 @@ func TestCheckTakesOver(t *testing.T) {
 func TestReturnOfTheCarrierAnnouncesAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *node) {
 		n.start(t, task(func(f *config.FloatingIP) { f.AnnounceEvery = 0 }))
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		n.net.SetCarrier("eth1", false)
 		n.net.SetCarrier("eth0", false)
 		synctest.Wait()
 		n.net.SetCarrier("eth0", true)
 		n.net.SetCarrier("eth1", true)
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		if got := len(n.net.Announcements()); got != 10 {
 			t.Errorf("%d announcements, want two bursts of 5", got)
 		}
