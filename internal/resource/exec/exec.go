@@ -32,11 +32,11 @@ const trimEvery = 10 * time.Second
 // whether the resource is active. Stop makes sure that it is not.
 var ErrInterrupted = errors.New("its start was interrupted, so nobody knows whether it is active")
 
-// Options is what a Driver needs. Logger and Failed may be nil.
+// Options is what a Driver needs. Log and Failed may be nil.
 type Options struct {
 	Dirs    paths.Dirs
 	Product script.Product
-	Logger  *slog.Logger
+	Log     *slog.Logger
 	Failed  func(resource.Failure) // called from a goroutine of its own; must not block
 }
 
@@ -72,7 +72,7 @@ func (r *running) ended() bool {
 // New returns a driver that supervises nothing yet.
 func New(o Options) *Driver {
 	d := &Driver{
-		dirs: o.Dirs, product: o.Product, log: o.Logger, failed: o.Failed,
+		dirs: o.Dirs, product: o.Product, log: o.Log, failed: o.Failed,
 		running: map[cluster.ResourceName]*running{}, logs: map[cluster.ResourceName]script.Log{},
 	}
 	if d.log == nil {

@@ -285,8 +285,9 @@ func TestAsyncDeathIsAFailure(t *testing.T) {
 	if alive(child) {
 		t.Error("the child of the dead process runs beside the new one")
 	}
+	child = n.pid(t, "child")
 	n.must(t, n.Stop, tk)
-	if alive(n.pid(t, "child")) {
+	if alive(child) {
 		t.Error("a child lives on")
 	}
 }

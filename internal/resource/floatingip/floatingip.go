@@ -25,10 +25,10 @@ import (
 // asks three times).
 const probes = 3
 
-// Options is what a Driver needs. All but Logger and Failed must be set.
+// Options is what a Driver needs. All but Log and Failed must be set.
 type Options struct {
 	Network host.Network
-	Logger  *slog.Logger
+	Log     *slog.Logger
 	Failed  func(resource.Failure) // called from Run, not under any lock; must not block
 }
 
@@ -59,7 +59,7 @@ type holding struct {
 // New returns a driver that holds nothing yet.
 func New(o Options) *Driver {
 	d := &Driver{
-		net: o.Network, log: o.Logger, failed: o.Failed,
+		net: o.Network, log: o.Log, failed: o.Failed,
 		wake: make(chan struct{}, 1), held: map[cluster.ResourceName]*holding{},
 	}
 	if d.log == nil {
