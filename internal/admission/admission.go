@@ -31,6 +31,7 @@ const (
 	NodeLeave     Kind = "node-leave"
 	NodeReturn    Kind = "node-return"
 	ConfigApply   Kind = "config-apply"
+	TokenUse      Kind = "token-use" // a token is good once
 )
 
 // Ask is one thing that is asked of the cluster.
@@ -46,6 +47,7 @@ type Ask struct {
 	Why      string               `json:"why,omitempty"`
 	Cause    cluster.EventID      `json:"cause,omitempty"`
 	Config   *state.SetConfig     `json:"config,omitempty"`
+	Token    string               `json:"token,omitempty"` // its id
 	Commands []state.Command      `json:"commands,omitempty"`
 	Wall     time.Time            `json:"wall"`
 	After    string               `json:"after,omitempty"` // a final action that follows a stop
@@ -72,6 +74,11 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return admitNode(s, a)
 	case ConfigApply:
 		return admitConfig(s, a)
+	case TokenUse:
+		if _, known := s.Tokens[a.Token]; !known {
+			return state.Entry{}, refuse("token-used", "make a new one; each can be used once", "the token was used already")
+		}
+		return done(a, "used", state.Command{Token: &state.SetToken{ID: a.Token}}), nil
 	}
 	return state.Entry{}, refuse("unknown-ask", "are all nodes of the same version?", "%q is not something that can be asked", a.Kind)
 }

@@ -1,0 +1,137 @@
+package api
+
+import (
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// GroupOp asks for something to be done with a group.
+type GroupOp struct {
+	ID    cluster.RequestID `json:"id,omitempty"` // the same id sent twice acts once; "" is a new one
+	To    cluster.NodeName  `json:"to,omitempty"` // where to; "" is by the failover policy
+	Cause cluster.EventID   `json:"cause,omitempty"`
+}
+
+// Begun says what an operation has set in motion.
+type Begun struct {
+	Text string `json:"text"`
+	Plan string `json:"plan,omitempty"` // to wait for, if there is one
+}
+
+// PlanResult is how a plan ended, or that it has not yet.
+type PlanResult struct {
+	ID    string            `json:"id"`
+	Group cluster.GroupName `json:"group"`
+	Ended bool              `json:"ended"`
+	OK    bool              `json:"ok"`
+	Text  string            `json:"text"`
+}
+
+// NodeOp asks for a node to leave by plan, or to return.
+type NodeOp struct {
+	Cause cluster.EventID `json:"cause,omitempty"`
+}
+
+// MonitorOp names the node whose monitor is meant; "" is all that watch.
+type MonitorOp struct {
+	Node  cluster.NodeName `json:"node,omitempty"`
+	Cause cluster.EventID  `json:"cause,omitempty"`
+}
+
+// LogLine is a line for the operator's log.
+type LogLine struct {
+	Text   string          `json:"text"`
+	Level  cluster.Level   `json:"level,omitempty"`
+	Module string          `json:"module,omitempty"`
+	Number int             `json:"number,omitempty"` // -i of clplogcmd
+	Cause  cluster.EventID `json:"cause,omitempty"`
+}
+
+// Logged is the id of a line that was written.
+type Logged struct {
+	ID cluster.EventID `json:"id"`
+}
+
+// ConfigText is a cluster file as its author wrote it.
+type ConfigText struct {
+	ConfigVersion
+	Text string `json:"text"`
+}
+
+// ConfigChange is a cluster file that is to take the place of version Base.
+type ConfigChange struct {
+	Text string `json:"text"`
+	Base uint64 `json:"base"` // 0: whatever is in force
+	Note string `json:"note,omitempty"`
+}
+
+// ConfigPlan is what a change of the cluster file would do.
+type ConfigPlan struct {
+	Base     uint64   `json:"base"`
+	Changes  []string `json:"changes"`
+	Warnings []string `json:"warnings,omitempty"`
+	Refused  *Error   `json:"refused,omitempty"` // why it cannot be applied now
+}
+
+// TokenRequest asks for a one-time token.
+type TokenRequest struct {
+	Purpose string              `json:"purpose"` // join, link
+	Subject string              `json:"subject"` // the node that may join, the cluster that may link
+	Verbs   []cluster.Verb      `json:"verbs,omitempty"`
+	Groups  []cluster.GroupName `json:"groups,omitempty"`
+	Scripts []string            `json:"scripts,omitempty"`
+	TTL     time.Duration       `json:"ttl,omitempty"` // 0: one hour
+}
+
+// TokenText is a token, for the one who may use it.
+type TokenText struct {
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
+
+// JoinRequest redeems a token for joining.
+type JoinRequest struct {
+	TokenID string           `json:"token_id"`
+	Secret  string           `json:"secret"`
+	Node    cluster.NodeName `json:"node"`
+	CSR     string           `json:"csr"` // PEM
+}
+
+// JoinReply makes a machine a node. PEM texts.
+type JoinReply struct {
+	Certificate string `json:"certificate"`
+	CA          string `json:"ca"`
+	CAKey       string `json:"ca_key,omitempty"` // not for a witness
+	Config      string `json:"config"`
+}
+
+// LinkRequest redeems a token for linking: the asking cluster shows itself.
+type LinkRequest struct {
+	TokenID string       `json:"token_id"`
+	Secret  string       `json:"secret"`
+	Cluster cluster.Name `json:"cluster"`
+	CA      string       `json:"ca"` // PEM
+}
+
+// LinkReply is the cluster that may now be asked.
+type LinkReply struct {
+	Cluster cluster.Name `json:"cluster"`
+	CA      string       `json:"ca"` // PEM
+	Nodes   []LinkNode   `json:"nodes"`
+}
+
+// LinkToken is a token for linking, to be redeemed by the local daemon.
+type LinkToken struct {
+	Token string `json:"token"`
+}
+
+// EventFilter chooses events; zero fields choose all.
+type EventFilter struct {
+	After  cluster.EventID
+	Since  time.Time
+	Node   cluster.NodeName
+	Group  cluster.GroupName
+	Newest bool // the latest Limit of them instead of the first; still in order
+	Limit  int
+}

@@ -1,0 +1,305 @@
+// Package httpapi is the one API: JSON over HTTP, described by OpenAPI 3.1 from
+// the code. It is served on two doors, the local socket (root) and the TLS port
+// (nodes, linked clusters, holders of tokens); who may call what is one table.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// MaxBody bounds what a caller may send, in bytes.
+const MaxBody = 2 << 20
+
+// Kind says what is known of a caller.
+type Kind string
+
+// The kinds of callers.
+const (
+	Anonymous Kind = "anonymous"
+	Local     Kind = "local" // root on this machine
+	Node      Kind = "node"  // a node of this cluster
+	Linked    Kind = "link"  // a node of a linked cluster
+)
+
+// Caller is who calls.
+type Caller struct {
+	Kind Kind
+	Link cluster.LinkName
+	Name string // for the log: the node, the cluster, or "root"
+	Addr netip.Addr
+}
+
+type callerKey struct{}
+
+// WithCaller notes who calls; the doors do.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerOf returns who calls; a context that no door has seen is anonymous.
+func CallerOf(ctx context.Context) Caller {
+	if c, ok := ctx.Value(callerKey{}).(Caller); ok {
+		return c
+	}
+	return Caller{Kind: Anonymous}
+}
+
+// Backend is what the API speaks for. Errors that are *api.Error reach the
+// caller as they are; others are told as internal.
+type Backend interface {
+	Status(ctx context.Context) (api.Status, error)
+	Events(ctx context.Context, f api.EventFilter) ([]api.Event, error)
+	Follow(ctx context.Context) <-chan api.Event
+	Explain(ctx context.Context, id cluster.EventID) ([]api.Event, error)
+	Group(ctx context.Context, g cluster.GroupName, verb string, op api.GroupOp) (api.Begun, error)
+	Plan(ctx context.Context, id string, wait time.Duration) (api.PlanResult, error)
+	Monitor(ctx context.Context, m cluster.MonitorName, verb string, op api.MonitorOp) error
+	Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error)
+	Log(ctx context.Context, l api.LogLine) (api.Logged, error)
+	Config(ctx context.Context, version uint64) (api.ConfigText, error)
+	History(ctx context.Context) ([]api.ConfigVersion, error)
+	PlanConfig(ctx context.Context, c api.ConfigChange) (api.ConfigPlan, error)
+	ApplyConfig(ctx context.Context, author string, c api.ConfigChange) (api.Begun, error)
+	NewToken(ctx context.Context, r api.TokenRequest) (api.TokenText, error)
+	Join(ctx context.Context, r api.JoinRequest) (api.JoinReply, error)
+	RedeemLink(ctx context.Context, r api.LinkRequest) (api.LinkReply, error)
+	AddLink(ctx context.Context, r api.LinkToken) (api.Begun, error)
+	RemoveLink(ctx context.Context, name cluster.LinkName) error
+	Request(ctx context.Context, c Caller, r api.Request) (api.Answer, error)
+	Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer, error)
+}
+
+// problem is an error as callers see it: RFC 9457 with our code and hint.
+type problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+func (p *problem) Error() string             { return p.Detail }
+func (p *problem) GetStatus() int            { return p.Status }
+func (p *problem) ContentType(string) string { return "application/problem+json" }
+
+// statusOf maps our codes to HTTP, once. A refusal by the state of things is a
+// conflict; a caller who may try elsewhere gets 503.
+func statusOf(code string) int {
+	switch code {
+	case "no-quorum", "no-state", "stopping", "overload":
+		return http.StatusServiceUnavailable
+	case "timed-out":
+		return http.StatusGatewayTimeout
+	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster":
+		return http.StatusForbidden
+	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-incident", "unknown-host":
+		return http.StatusNotFound
+	case "bad-request", "bad-script-name", "config-invalid", "unknown-verb", "bad-token", "wrong-token":
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusConflict
+}
+
+func toProblem(err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *api.Error
+	if !errors.As(err, &e) {
+		code := "internal"
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			code = "timed-out"
+		}
+		return &problem{Status: http.StatusInternalServerError, Title: "error", Detail: err.Error(), Code: code}
+	}
+	s := statusOf(e.Code)
+	return &problem{Status: s, Title: http.StatusText(s), Detail: e.Message, Code: e.Code, Hint: e.Hint}
+}
+
+// body is a response with a JSON body.
+type body[T any] struct{ Body T }
+
+// in is a request with a JSON body.
+type in[T any] struct{ Body T }
+
+func answer[T any](v T, err error) (*body[T], error) {
+	if err != nil {
+		return nil, toProblem(err)
+	}
+	return &body[T]{v}, nil
+}
+
+// server registers operations with the callers that each is for.
+type server struct {
+	api huma.API
+	b   Backend
+}
+
+// Who may call what. Root here and the nodes of the cluster may call all.
+var (
+	insiders = []Kind{Local, Node}
+	asking   = []Kind{Local, Node, Linked}
+	everyone = []Kind{Local, Node, Linked, Anonymous}
+)
+
+func register[I, O any](s *server, allowed []Kind, method, path, id, summary string, f func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: MaxBody, BodyReadTimeout: 10 * time.Second}
+	huma.Register(s.api, op, func(ctx context.Context, input *I) (*O, error) {
+		if c := CallerOf(ctx); !slices.Contains(allowed, c.Kind) {
+			return nil, toProblem(&api.Error{Code: "not-allowed", Message: fmt.Sprintf("a caller of kind %s may not call %s", c.Kind, id),
+				Hint: "nodes and root may; linked clusters may ask by request"})
+		}
+		return f(ctx, input)
+	})
+}
+
+// New returns the API as a handler. The doors put the caller into the context.
+func New(b Backend, version string) http.Handler {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		p := &problem{Status: status, Title: http.StatusText(status), Detail: msg, Code: "bad-request"}
+		for _, e := range errs {
+			p.Detail += ": " + e.Error()
+		}
+		if status == http.StatusNotFound {
+			p.Code = "no-such-path"
+		}
+		return p
+	}
+	mux := http.NewServeMux()
+	c := huma.DefaultConfig("Tasuki", version)
+	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
+	s := &server{api: humago.New(mux, c), b: b}
+	s.reading()
+	s.acting()
+	s.configuring()
+	s.meeting()
+	mux.HandleFunc("GET /v1/follow", s.follow)
+	return mux
+}
+
+func (s *server) reading() {
+	type none struct{}
+	register(s, everyone, "GET", "/v1/ping", "ping", "Says that this node answers", func(context.Context, *none) (*body[string], error) {
+		return answer("ok", nil)
+	})
+	register(s, insiders, "GET", "/v1/status", "status", "The cluster as this node sees it", func(ctx context.Context, _ *none) (*body[api.Status], error) {
+		return answer(s.b.Status(ctx))
+	})
+	type eventsIn struct {
+		After  string    `query:"after"`
+		Since  time.Time `query:"since"`
+		Node   string    `query:"node"`
+		Group  string    `query:"group"`
+		Newest bool      `query:"newest"`
+		Limit  int       `query:"limit" minimum:"0"`
+	}
+	register(s, insiders, "GET", "/v1/events", "events", "The operator's log of the cluster", func(ctx context.Context, i *eventsIn) (*body[[]api.Event], error) {
+		return answer(s.b.Events(ctx, api.EventFilter{After: cluster.EventID(i.After), Since: i.Since, Node: cluster.NodeName(i.Node),
+			Group: cluster.GroupName(i.Group), Newest: i.Newest, Limit: i.Limit}))
+	})
+	type explainIn struct {
+		ID string `query:"id"`
+	}
+	register(s, insiders, "GET", "/v1/explain", "explain", "From the first cause to the last effect", func(ctx context.Context, i *explainIn) (*body[[]api.Event], error) {
+		return answer(s.b.Explain(ctx, cluster.EventID(i.ID)))
+	})
+	type planIn struct {
+		ID   string `path:"id"`
+		Wait string `query:"wait"`
+	}
+	register(s, insiders, "GET", "/v1/plans/{id}", "plan", "How a plan ended, after waiting for it", func(ctx context.Context, i *planIn) (*body[api.PlanResult], error) {
+		wait, err := time.ParseDuration(i.Wait)
+		if i.Wait != "" && (err != nil || wait > time.Minute) {
+			return nil, toProblem(&api.Error{Code: "bad-request", Message: fmt.Sprintf("%q is not a time to wait", i.Wait), Hint: "at most 60s"})
+		}
+		return answer(s.b.Plan(ctx, i.ID, wait))
+	})
+}
+
+func (s *server) acting() {
+	type groupIn struct {
+		Group string `path:"group"`
+		Verb  string `path:"verb"`
+		Body  api.GroupOp
+	}
+	register(s, insiders, "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart or clear a group", func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
+		return answer(s.b.Group(ctx, cluster.GroupName(i.Group), i.Verb, i.Body))
+	})
+	type monitorIn struct {
+		Monitor string `path:"monitor"`
+		Verb    string `path:"verb"`
+		Body    api.MonitorOp
+	}
+	register(s, insiders, "POST", "/v1/monitors/{monitor}/{verb}", "monitor", "Suspend, resume or rehearse a monitor", func(ctx context.Context, i *monitorIn) (*body[api.Begun], error) {
+		return answer(api.Begun{Text: i.Verb + " done"}, s.b.Monitor(ctx, cluster.MonitorName(i.Monitor), i.Verb, i.Body))
+	})
+	type nodeIn struct {
+		Node string `path:"node"`
+		Verb string `path:"verb"`
+		Body api.NodeOp
+	}
+	register(s, insiders, "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, or return", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
+		return answer(s.b.Node(ctx, cluster.NodeName(i.Node), i.Verb, i.Body))
+	})
+	register(s, insiders, "POST", "/v1/log", "log", "Write a line of the operator's log", func(ctx context.Context, i *in[api.LogLine]) (*body[api.Logged], error) {
+		return answer(s.b.Log(ctx, i.Body))
+	})
+	register(s, []Kind{Linked}, "POST", "/v1/requests", "request", "What a linked cluster asks", func(ctx context.Context, i *in[api.Request]) (*body[api.Answer], error) {
+		return answer(s.b.Request(ctx, CallerOf(ctx), i.Body))
+	})
+	register(s, insiders, "POST", "/v1/send", "send", "Ask linked clusters", func(ctx context.Context, i *in[api.SendRequest]) (*body[[]api.HostAnswer], error) {
+		return answer(s.b.Send(ctx, i.Body))
+	})
+}
+
+func (s *server) configuring() {
+	type versionIn struct {
+		Version uint64 `query:"version"`
+	}
+	register(s, insiders, "GET", "/v1/config", "config", "The cluster file, in force or of a version", func(ctx context.Context, i *versionIn) (*body[api.ConfigText], error) {
+		return answer(s.b.Config(ctx, i.Version))
+	})
+	type none struct{}
+	register(s, insiders, "GET", "/v1/config/history", "config-history", "The versions that are kept", func(ctx context.Context, _ *none) (*body[[]api.ConfigVersion], error) {
+		return answer(s.b.History(ctx))
+	})
+	register(s, insiders, "POST", "/v1/config/plan", "config-plan", "What a change of the cluster file would do", func(ctx context.Context, i *in[api.ConfigChange]) (*body[api.ConfigPlan], error) {
+		return answer(s.b.PlanConfig(ctx, i.Body))
+	})
+	register(s, insiders, "POST", "/v1/config/apply", "config-apply", "Put a cluster file in force on all nodes", func(ctx context.Context, i *in[api.ConfigChange]) (*body[api.Begun], error) {
+		return answer(s.b.ApplyConfig(ctx, CallerOf(ctx).Name, i.Body))
+	})
+}
+
+func (s *server) meeting() {
+	register(s, insiders, "POST", "/v1/tokens", "token", "Make a one-time token", func(ctx context.Context, i *in[api.TokenRequest]) (*body[api.TokenText], error) {
+		return answer(s.b.NewToken(ctx, i.Body))
+	})
+	register(s, everyone, "POST", "/v1/join", "join", "Become a node, with a token", func(ctx context.Context, i *in[api.JoinRequest]) (*body[api.JoinReply], error) {
+		return answer(s.b.Join(ctx, i.Body))
+	})
+	register(s, everyone, "POST", "/v1/link", "link", "Be allowed to ask, with a token", func(ctx context.Context, i *in[api.LinkRequest]) (*body[api.LinkReply], error) {
+		return answer(s.b.RedeemLink(ctx, i.Body))
+	})
+	register(s, insiders, "POST", "/v1/links", "link-add", "Redeem a token of another cluster", func(ctx context.Context, i *in[api.LinkToken]) (*body[api.Begun], error) {
+		return answer(s.b.AddLink(ctx, i.Body))
+	})
+	type linkIn struct {
+		Name string `path:"name"`
+	}
+	register(s, insiders, "DELETE", "/v1/links/{name}", "link-remove", "End a link", func(ctx context.Context, i *linkIn) (*body[api.Begun], error) {
+		return answer(api.Begun{Text: "removed"}, s.b.RemoveLink(ctx, cluster.LinkName(i.Name)))
+	})
+}
