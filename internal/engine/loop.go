@@ -24,7 +24,7 @@ type Ports interface {
 type Loop struct {
 	machine *Machine
 	ports   Ports
-	events  chan Event
+	events  chan posted
 	calls   chan func(*Machine)
 }
 
@@ -33,7 +33,13 @@ const queueLength = 1024
 
 // NewLoop returns a loop that Run starts.
 func NewLoop(m *Machine, p Ports) *Loop {
-	return &Loop{machine: m, ports: p, events: make(chan Event, queueLength), calls: make(chan func(*Machine))}
+	return &Loop{machine: m, ports: p, events: make(chan posted, queueLength), calls: make(chan func(*Machine))}
+}
+
+// posted is an event on its way, and where its effects are told to, if anywhere.
+type posted struct {
+	Event
+	told chan Effects // capacity 1, or nil
 }
 
 // Now returns the node's own clock, which also counts suspension.
@@ -49,7 +55,7 @@ func Now() cluster.Instant {
 // says false if ctx ended first.
 func (l *Loop) Post(ctx context.Context, ev Event) bool {
 	select {
-	case l.events <- ev:
+	case l.events <- posted{Event: ev}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -60,8 +66,25 @@ func (l *Loop) Post(ctx context.Context, ev Event) bool {
 // waits.
 func (l *Loop) Offer(ev Event) {
 	select {
-	case l.events <- ev:
+	case l.events <- posted{Event: ev}:
 	default:
+	}
+}
+
+// Step hands an event over and returns its effects, after they were persisted
+// and given to the ports.
+func (l *Loop) Step(ctx context.Context, ev Event) (Effects, error) {
+	told := make(chan Effects, 1)
+	select {
+	case l.events <- posted{ev, told}:
+	case <-ctx.Done():
+		return Effects{}, fmt.Errorf("tell the engine: %w", ctx.Err())
+	}
+	select {
+	case eff := <-told:
+		return eff, nil
+	case <-ctx.Done():
+		return Effects{}, fmt.Errorf("wait for the engine: %w", ctx.Err())
 	}
 }
 
@@ -82,7 +105,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		var ev Event
+		var ev posted
 		select {
 		case <-ctx.Done():
 			return nil
@@ -93,13 +116,16 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := Now()
-		eff := l.machine.Step(now, time.Now(), ev)
+		eff := l.machine.Step(now, time.Now(), ev.Event)
 		if eff.Persist != nil {
 			if err := l.ports.Persist(eff.Persist); err != nil {
 				return fmt.Errorf("write the replicated state: %w", err)
 			}
 		}
 		l.ports.Do(eff)
+		if ev.told != nil {
+			ev.told <- eff
+		}
 		if eff.Exit {
 			return nil
 		}

@@ -66,6 +66,7 @@ type Machine struct {
 	log       *raft.MemoryStorage
 	conf      *raftpb.ConfState
 	applied   uint64
+	followed  uint64 // applied, when follow last looked
 	replayed  uint64 // entries up to this one were agreed on before this start: no lines for them
 	lead      cluster.NodeName
 	nextYield cluster.Instant

@@ -1,0 +1,330 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/engine"
+	"github.com/tasuki-ha/tasuki/internal/heartbeat"
+	"github.com/tasuki-ha/tasuki/internal/host"
+	"github.com/tasuki-ha/tasuki/internal/identity"
+	"github.com/tasuki-ha/tasuki/internal/journal"
+	"github.com/tasuki-ha/tasuki/internal/paths"
+	"github.com/tasuki-ha/tasuki/internal/peer"
+	"github.com/tasuki-ha/tasuki/internal/request"
+	"github.com/tasuki-ha/tasuki/internal/script"
+	"github.com/tasuki-ha/tasuki/internal/state"
+	"github.com/tasuki-ha/tasuki/internal/store"
+)
+
+// Options is what a daemon is started with.
+type Options struct {
+	Dirs    paths.Dirs
+	Version string
+	Log     *slog.Logger
+}
+
+// Names of files below the directories of a node, and of the values beside the
+// log.
+const (
+	dirIdentity = "identity"
+	dirJournal  = "events"
+	fileStore   = "raft.db"
+	metaEngine  = "engine"
+	metaSeed    = "seed" // the cluster file that a joining node was given
+)
+
+// Kinds of messages between nodes: the first byte.
+const (
+	toEngine = 'E'
+	toGossip = 'J'
+)
+
+// Daemon is one node, running.
+type Daemon struct {
+	opt     Options
+	dirs    paths.Dirs
+	log     *slog.Logger
+	node    cluster.NodeName
+	ctx     context.Context // ends when the daemon ends
+	product script.Product
+
+	id       *identity.Identity
+	store    *store.Store
+	journal  *journal.Journal
+	lease    *leaseFile
+	network  *host.Linux
+	loop     *engine.Loop
+	actor    *actor
+	monitors *monitors
+	gossip   *gossip
+	peers    *peer.Transport
+	beats    *heartbeat.Transport
+	sender   *request.Sender
+	answered *answered
+	tasks    []func(context.Context) error // what runs as long as the daemon
+
+	current  atomic.Pointer[config.File]
+	progress atomic.Pointer[time.Time] // of the engine's latest step
+	guard    atomic.Int64              // engine.Effects.Guard
+	newFile  chan *config.File         // capacity 1: the latest wins
+	inbox    chan gossipIn             // events of other nodes, which may wait for the disk
+
+	mu      sync.Mutex
+	waiting map[cluster.RequestID]chan engine.Reply
+}
+
+type gossipIn struct {
+	from cluster.NodeName
+	data []byte
+}
+
+// file returns the cluster file in force.
+func (d *Daemon) file() *config.File { return d.current.Load() }
+
+// record writes a line of the operator's log and returns its id.
+func (d *Daemon) record(ctx context.Context, e api.Event) cluster.EventID {
+	eff, err := d.loop.Step(ctx, engine.Event{Log: &e})
+	if err != nil || len(eff.Events) == 0 {
+		return ""
+	}
+	for _, got := range eff.Events {
+		if got.Code == e.Code && got.Text == e.Text {
+			return got.ID
+		}
+	}
+	return ""
+}
+
+// ask brings an ask to the cluster and waits for what it comes to.
+func (d *Daemon) ask(ctx context.Context, a admission.Ask) (state.Answer, *api.Error) {
+	ch := make(chan engine.Reply, 1)
+	d.mu.Lock()
+	d.waiting[a.ID] = ch
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		delete(d.waiting, a.ID)
+		d.mu.Unlock()
+	}()
+	stopping := &api.Error{Code: "timed-out", Message: "no answer in time", Hint: "tasuki status shows whether the cluster can decide"}
+	if !d.loop.Post(ctx, engine.Event{Ask: &a}) {
+		return state.Answer{}, stopping
+	}
+	select {
+	case r := <-ch:
+		return r.Answer, r.Err
+	case <-ctx.Done():
+		return state.Answer{}, stopping
+	}
+}
+
+// Persist implements engine.Ports.
+func (d *Daemon) Persist(p *engine.Persist) error {
+	b := store.Batch{Reset: p.Reset, HardState: p.HardState, Entries: p.Entries, Snapshot: p.Snapshot}
+	if p.Meta != nil {
+		b.Meta = map[string][]byte{metaEngine: p.Meta}
+	}
+	return d.store.Save(b)
+}
+
+// Do implements engine.Ports.
+func (d *Daemon) Do(eff engine.Effects) {
+	for _, s := range eff.Sends {
+		class := peer.Normal
+		if s.Bulk {
+			class = peer.Bulk
+		}
+		d.peers.Send(s.To, class, append([]byte{toEngine}, s.Data...))
+	}
+	d.sendBeats(eff.Beats)
+	for _, e := range eff.Events {
+		if err := d.journal.Append(e); err != nil {
+			d.log.Error("an event could not be kept", "event", e.ID, "error", err)
+		}
+	}
+	d.gossip.spread(eff.Events)
+	if eff.Config != nil {
+		d.follow(eff.Config)
+	}
+	d.act(eff)
+	for _, r := range eff.Replies {
+		d.mu.Lock()
+		ch := d.waiting[r.ID]
+		d.mu.Unlock()
+		if ch != nil {
+			select {
+			case ch <- r:
+			default: // answered already
+			}
+		}
+	}
+	d.lease.write(eff.Lease)
+	d.guard.Store(int64(eff.Guard))
+	now := time.Now()
+	d.progress.Store(&now)
+}
+
+// act starts what the effects want done outside; nothing here waits but the
+// isolation, which is bounded.
+func (d *Daemon) act(eff engine.Effects) {
+	var wg sync.WaitGroup
+	for _, t := range eff.Isolate {
+		wg.Go(func() { d.actor.isolate(t) })
+	}
+	wg.Wait()
+	for _, t := range eff.Restore {
+		wg.Go(func() { d.actor.restore(t) })
+	}
+	wg.Wait()
+	for _, op := range eff.Ops {
+		d.actor.operate(op)
+	}
+	for _, t := range eff.Checks {
+		d.actor.check(t)
+	}
+	for _, s := range eff.Scripts {
+		go func() {
+			f := d.file()
+			done := ladderScript(d.ctx, d.product, d.dirs, f.Cluster, d.node, s)
+			d.post(engine.Event{Script: &done})
+		}()
+	}
+	if len(eff.Ping) > 0 {
+		go d.ping(eff.Ping)
+	}
+	if eff.Final != nil {
+		go d.final(*eff.Final)
+	}
+}
+
+func (d *Daemon) sendBeats(beats []engine.BeatOut) {
+	f := d.file()
+	self := f.Node(d.node)
+	for _, b := range beats {
+		n := f.Node(b.To)
+		if n == nil || self == nil {
+			continue
+		}
+		for path := range min(len(n.Addresses), len(self.Addresses)) {
+			d.beats.Send(b.To, path, b.Payload)
+		}
+	}
+}
+
+// post hands an event to the engine, for as long as the daemon lives.
+func (d *Daemon) post(ev engine.Event) { d.loop.Post(d.ctx, ev) }
+
+// follow notes a new cluster file; the parts follow it outside of the engine's
+// step.
+func (d *Daemon) follow(f *config.File) {
+	d.current.Store(f)
+	for {
+		select {
+		case d.newFile <- f:
+			return
+		default:
+		}
+		select {
+		case <-d.newFile: // an older one that nobody took yet
+		default:
+		}
+	}
+}
+
+// reconfigure lets addresses and monitors follow the cluster file.
+func (d *Daemon) reconfigure(f *config.File) {
+	self := f.Node(d.node)
+	if self == nil {
+		return
+	}
+	var ps []peer.Peer
+	for _, n := range f.Nodes {
+		if n.Name != d.node {
+			ps = append(ps, peer.Peer{Name: n.Name, Addresses: n.Addresses})
+		}
+	}
+	d.peers.SetPeers(ps, self.Addresses)
+	d.beats.SetPeers(beatPeers(ps), self.Addresses)
+	d.monitors.follow(d.ctx, f)
+}
+
+// received takes a message of another node.
+func (d *Daemon) received(from cluster.NodeName, _ peer.Class, msg []byte) {
+	if len(msg) == 0 {
+		return
+	}
+	switch msg[0] {
+	case toEngine:
+		d.post(engine.Event{Peer: &engine.PeerIn{From: from, Data: msg[1:]}})
+	case toGossip:
+		select {
+		case d.inbox <- gossipIn{from, msg[1:]}:
+		default: // the next comparison of digests brings it again
+		}
+	}
+}
+
+const pingWithin = 500 * time.Millisecond
+
+// ping asks all ping targets at once.
+func (d *Daemon) ping(targets []string) {
+	ctx, cancel := context.WithTimeout(d.ctx, pingWithin)
+	defer cancel()
+	var reached atomic.Bool
+	var wg sync.WaitGroup
+	for _, t := range targets {
+		wg.Go(func() {
+			a, err := netip.ParseAddr(t)
+			if err != nil {
+				return
+			}
+			if _, err := d.network.Ping(ctx, a); err == nil {
+				reached.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	d.post(engine.Event{Pinged: &engine.Pinged{Reached: reached.Load()}})
+}
+
+// final carries out a final action once its line of the log is safe.
+func (d *Daemon) final(f engine.Final) {
+	if err := d.journal.Sync(); err != nil {
+		d.log.Error("the log could not be written before the final action", "error", err)
+	}
+	if f.Action == cluster.ActionStopDaemon {
+		d.post(engine.Event{Leave: true})
+		return
+	}
+	takeFinal(d.ctx, f.Action, d.log)
+}
+
+// makeDirs makes the directories of a node.
+func makeDirs(dirs paths.Dirs) error {
+	for _, dir := range []string{dirs.Etc, dirs.State, dirs.Log, dirs.Run} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make a directory of Tasuki: %w", err)
+		}
+	}
+	return nil
+}
+
+// openStore opens the replicated state, or says what to do about it.
+func openStore(dirs paths.Dirs, log *slog.Logger) (*store.Store, error) {
+	return store.Open(filepath.Join(dirs.State, fileStore), store.Options{
+		SlowAfter: time.Second,
+		OnSlow:    func(d time.Duration) { log.Warn("the disk is slow: a write takes longer than expected", "limit", d) },
+	})
+}

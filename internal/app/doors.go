@@ -1,0 +1,170 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/httpapi"
+	"github.com/tasuki-ha/tasuki/internal/identity"
+)
+
+// closeWithin bounds how long open calls may go on when the daemon ends.
+const closeWithin = time.Second
+
+// listen opens both doors of the API and returns what serves them until ctx
+// ends.
+func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
+	handler := httpapi.New(d, d.opt.Version)
+	local, err := d.localDoor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	port := d.file().Port
+	// All addresses: one that appears later is served too.
+	public, err := lc.Listen(ctx, "tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		_ = local.Close()
+		return nil, &api.Error{Code: "port-taken", Message: fmt.Sprintf("tcp port %d cannot be opened: %v", port, err),
+			Hint: "is another daemon running, or should the cluster file name another port?"}
+	}
+	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
+	inside := &http.Server{
+		Handler:           asCaller(handler, func(*http.Request) httpapi.Caller { return httpapi.Caller{Kind: httpapi.Local, Name: "root"} }),
+		ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet,
+	}
+	outside := &http.Server{
+		Handler: asCaller(handler, d.whoCalls), TLSConfig: d.id.ServerTLS(d.trust),
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet,
+	}
+	return []func() error{
+		func() error { return serveUntil(ctx, inside, func() error { return inside.Serve(local) }) },
+		func() error {
+			return serveUntil(ctx, outside, func() error { return d.servePublic(ctx, outside, public) })
+		},
+	}, nil
+}
+
+func serveUntil(ctx context.Context, s *http.Server, serve func() error) error {
+	stop := context.AfterFunc(ctx, func() {
+		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+		defer cancel()
+		if s.Shutdown(sctx) != nil {
+			_ = s.Close()
+		}
+	})
+	defer stop()
+	if err := serve(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// asCaller notes who calls before the handler runs.
+func asCaller(h http.Handler, who func(*http.Request) httpapi.Caller) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(httpapi.WithCaller(r.Context(), who(r))))
+	})
+}
+
+func (d *Daemon) whoCalls(r *http.Request) httpapi.Caller {
+	c := httpapi.Caller{Kind: httpapi.Anonymous}
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		c.Addr = a.Addr().Unmap()
+	}
+	if r.TLS == nil {
+		return c
+	}
+	switch who := d.id.Who(*r.TLS, d.trust); who.Kind {
+	case identity.OwnNode:
+		c.Kind, c.Name = httpapi.Node, string(who.Node)
+	case identity.Link:
+		c.Kind, c.Name, c.Link = httpapi.Linked, string(who.Cluster), who.Link
+	}
+	return c
+}
+
+// localDoor opens the socket for root on this machine.
+func (d *Daemon) localDoor(ctx context.Context) (net.Listener, error) {
+	path := d.dirs.Socket()
+	// The store is locked by now, so a socket that is there was left behind.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open the local socket: %w", err)
+	}
+	old := unix.Umask(0o177)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("open the local socket: %w", err)
+	}
+	return rootOnly{l.(*net.UnixListener)}, nil
+}
+
+// rootOnly lets in who the kernel says is root, or the user that this daemon
+// runs as.
+type rootOnly struct{ *net.UnixListener }
+
+func (l rootOnly) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peerUID(c); err == nil && (uid == 0 || uid == uint32(os.Getuid())) {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+}
+
+func peerUID(c *net.UnixConn) (uint32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if credErr != nil {
+		return 0, credErr
+	}
+	return cred.Uid, nil
+}
+
+// servePublic serves the one port: messages between nodes and the API, told
+// apart by the protocol that TLS agreed on.
+func (d *Daemon) servePublic(ctx context.Context, s *http.Server, l net.Listener) error {
+	s.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+		identity.ProtocolPeer: func(_ *http.Server, c *tls.Conn, _ http.Handler) { d.servePeer(c) },
+	}
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
+	return s.ServeTLS(l, "", "")
+}
+
+// servePeer hands an accepted connection of a node to the transport.
+func (d *Daemon) servePeer(c *tls.Conn) {
+	who := d.id.Who(c.ConnectionState(), d.trust)
+	if who.Kind != identity.OwnNode {
+		_ = c.Close()
+		return
+	}
+	d.peers.Serve(c, who.Node)
+}
