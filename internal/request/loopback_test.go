@@ -61,7 +61,7 @@ func newLoopback(t *testing.T, before ...netip.AddrPort) *loopback {
 }
 
 // awaitUp returns when n addresses are up.
-func (w *loopback) awaitUp(t *testing.T, n int) {
+func awaitUp(t *testing.T, s *Sender, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -69,7 +69,7 @@ func (w *loopback) awaitUp(t *testing.T, n int) {
 	defer tick.Stop()
 	for {
 		up := 0
-		for _, p := range w.sender.Reachable()[0].Paths {
+		for _, p := range s.Reachable()[0].Paths {
 			if p.Up {
 				up++
 			}
@@ -80,7 +80,7 @@ func (w *loopback) awaitUp(t *testing.T, n int) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%d addresses are up, want %d: %+v", up, n, w.sender.Reachable())
+			t.Fatalf("%d addresses are up, want %d: %+v", up, n, s.Reachable())
 		}
 	}
 }
@@ -94,7 +94,7 @@ func TestLoopbackSilentListener(t *testing.T) {
 	defer silent.Close()
 	w := newLoopback(t, netip.MustParseAddrPort(silent.Addr().String()))
 	defer w.stop()
-	w.awaitUp(t, 1)
+	awaitUp(t, w.sender, 1)
 	begun := time.Now()
 	answers := w.sender.Send(t.Context(), api.SendRequest{Request: api.Request{ID: "r1", Verb: failover, Resource: "exec"}, Hosts: []string{"127.0.0.2"}})
 	took := time.Since(begun)
@@ -112,7 +112,7 @@ func TestLoopbackFamilies(t *testing.T) {
 	w := newLoopback(t)
 	defer w.stop()
 	all := w.links.get()[0].Nodes[0].Addresses
-	w.awaitUp(t, len(all))
+	awaitUp(t, w.sender, len(all))
 	for _, a := range all {
 		w.links.set([]Link{{Name: "VMcluster", CA: w.links.get()[0].CA, Nodes: []Node{{Name: "CLP-1", Addresses: []netip.AddrPort{a}}}}})
 		answers := w.sender.Send(t.Context(), api.SendRequest{Request: api.Request{Verb: script, Script: "x"}, Hosts: []string{a.Addr().String()}})
@@ -151,13 +151,8 @@ func TestNothingInClear(t *testing.T) {
 	running.Go(func() { s.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
-	var answers []api.HostAnswer
-	for range 100 { // Run may not have begun
-		answers = s.Send(t.Context(), api.SendRequest{Request: api.Request{ID: "very-secret-id", Verb: script, Script: "failover_message.sh"}, Hosts: []string{"CLP-1"}})
-		if answers[0].Error == nil {
-			break
-		}
-	}
+	awaitUp(t, s, 1)
+	answers := s.Send(t.Context(), api.SendRequest{Request: api.Request{ID: "very-secret-id", Verb: script, Script: "failover_message.sh"}, Hosts: []string{"CLP-1"}})
 	if answers[0].Error != nil {
 		t.Fatal(answers[0].Error)
 	}
@@ -208,7 +203,7 @@ func TestIdleCost(t *testing.T) {
 	w := newLoopback(t)
 	defer w.stop()
 	n := len(w.links.get()[0].Nodes[0].Addresses)
-	w.awaitUp(t, n)
+	awaitUp(t, w.sender, n)
 	const window = 4 * time.Second
 	before := cpu(t)
 	<-time.After(window)
@@ -223,7 +218,7 @@ func TestIdleCost(t *testing.T) {
 func TestLoopbackLatency(t *testing.T) {
 	w := newLoopback(t)
 	defer w.stop()
-	w.awaitUp(t, len(w.links.get()[0].Nodes[0].Addresses))
+	awaitUp(t, w.sender, len(w.links.get()[0].Nodes[0].Addresses))
 	best := time.Hour
 	for range 50 {
 		begun := time.Now()

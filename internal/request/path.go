@@ -32,7 +32,8 @@ type path struct {
 	since   time.Time
 	rtt     time.Duration
 	why     error
-	dials   int           // attempts to connect that have ended
+	begun   int           // attempts to connect
+	ended   int           // of them
 	changed chan struct{} // closed and replaced at every change
 }
 
@@ -139,6 +140,9 @@ func (p *path) watch(ctx context.Context, conn *http.ClientConn) {
 func (p *path) dial(ctx context.Context) (*http.ClientConn, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.o.DialTimeout)
 	defer cancel()
+	p.mu.Lock()
+	p.begun++
+	p.mu.Unlock()
 	conn, err := p.transport.NewClientConn(ctx, "https", p.key.address.String())
 	if err != nil {
 		return nil, 0, err
@@ -166,7 +170,7 @@ func (p *path) dial(ctx context.Context) (*http.ClientConn, time.Duration, error
 func (p *path) dialed(conn *http.ClientConn, rtt time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dials++
+	p.ended = p.begun
 	p.set(conn, rtt, err)
 }
 
@@ -203,7 +207,8 @@ func (p *path) up() bool {
 }
 
 // get returns the connection, if it is another one than not. If there is none,
-// the end of an attempt to connect is waited for, Patience at the most.
+// the end of an attempt to connect that begins now is waited for, Patience at
+// the most.
 func (p *path) get(ctx context.Context, not *http.ClientConn) (*http.ClientConn, error) {
 	if p.broken != nil {
 		return nil, p.broken
@@ -212,16 +217,16 @@ func (p *path) get(ctx context.Context, not *http.ClientConn) (*http.ClientConn,
 	defer cancel()
 	for first := -1; ; {
 		p.mu.Lock()
-		conn, why, dials, changed := p.conn, p.why, p.dials, p.changed
+		conn, why, begun, ended, changed := p.conn, p.why, p.begun, p.ended, p.changed
 		p.mu.Unlock()
 		if conn != nil && conn != not && conn.Err() == nil {
 			return conn, nil
 		}
 		switch {
 		case first < 0:
-			first = dials
+			first = begun
 			p.wake()
-		case conn == nil && dials > first:
+		case conn == nil && ended > first:
 			return nil, why
 		}
 		select {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -120,7 +119,7 @@ func (c *cashier) wantPosts(first, third int) {
 }
 
 func TestRedeem(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		c := newCashier(t)
 		defer func() {
 			c.shut()

@@ -349,6 +349,9 @@ func (r *race) settled(job []target) bool {
 
 // reason says why there is no answer of a target.
 func (r *race) reason(ctx context.Context, t target) *api.Error {
+	if len(t.node.Addresses) == 0 {
+		return refuse("no-address", "link the cluster again", "no address of %s of %s is known", t.node.Name, t.link.Name)
+	}
 	if len(t.paths) == 0 {
 		return refuse("not-ready", "is the daemon starting or stopping? ask again in a moment",
 			"there is no connection to %s of %s and none is being made", t.node.Name, t.link.Name)

@@ -301,6 +301,11 @@ func TestHosts(t *testing.T) {
 		if h := answers[0].Error.Hint; !strings.Contains(h, "CLP-1 (192.168.10.1, 10.2.102.51)") {
 			t.Errorf("hint %q", h)
 		}
+		other.Nodes = []Node{{Name: "bare"}}
+		w.links.set([]Link{other})
+		if answers, took := w.ask(t, failover, "bare"); answers[0].Error.Code != "no-address" || took > 0 {
+			t.Errorf("got after %v %+v", took, answers[0].Error)
+		}
 		w.links.set(nil)
 		if answers, _ = w.ask(t, failover, "CLP-1"); !strings.Contains(answers[0].Error.Hint, "no cluster is linked") {
 			t.Errorf("hint %q", answers[0].Error.Hint)
