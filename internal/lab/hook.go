@@ -9,7 +9,10 @@ import (
 
 // MachineInit is `tasuki lab machine-init NAME`, the first process of a
 // machine. It returns only if the machine cannot start or go on.
-func MachineInit(ctx context.Context, _ []string) error { return machine.Init(ctx) }
+func MachineInit(ctx context.Context, _ []string) error {
+	// A signal ends the context of a program, but no machine.
+	return machine.Init(context.WithoutCancel(ctx))
+}
 
 // Hidden runs the hidden commands of the program that is the lab's Binary,
 // `lab supervisor DIR` and `lab machine-init NAME`; args are those behind the

@@ -1,0 +1,81 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/lab"
+)
+
+// The test program is the machines' tasuki too.
+func TestMain(m *testing.M) {
+	if was, err := lab.Hidden(context.Background(), os.Args[1:]); was {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestProberInALab(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: CI must run the lab tests as root")
+		}
+		t.Skip("needs root: namespaces")
+	}
+	layout, err := lab.Load("single")
+	must(t, err)
+	l, err := lab.Start(t.Context(), lab.Options{Layout: layout, Name: fmt.Sprintf("demo%d", os.Getpid()), Attached: true})
+	must(t, err)
+	t.Cleanup(func() {
+		if err := l.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "n1 at your service") })}
+	must(t, l.Do(t.Context(), "n1", func() error {
+		listener, err := net.Listen("tcp", ":80")
+		if err == nil {
+			go server.Serve(listener)
+		}
+		return err
+	}))
+	t.Cleanup(func() { server.Close() })
+	from, err := l.Namespace(t.Context(), "client")
+	must(t, err)
+	p := &Prober{URL: "http://10.30.1.1/", Dial: from.DialContext}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	node, err := p.Await(ctx, 50)
+	if err != nil || node != "n1" {
+		t.Fatal(node, err)
+	}
+	pulled := time.Now()
+	must(t, l.Pull(ctx, "n1", "eth0"))
+	<-time.After(200 * time.Millisecond)
+	must(t, l.Plug(ctx, "n1", "eth0"))
+	plugged := time.Now()
+	_, err = p.Await(ctx, 20)
+	must(t, err)
+	cancel()
+	must(t, <-done)
+	o, found := longest(p.Samples(), pulled)
+	if !found || o.Length() < 195*time.Millisecond || o.From.After(pulled) || o.To.Before(plugged.Add(-20*time.Millisecond)) || o.Failed == 0 {
+		t.Errorf("%+v, %v long, plugged in at %v", o, o.Length(), plugged)
+	}
+	t.Logf("pulled for %v, measured %v, %d of %d requests failed, %d late", plugged.Sub(pulled), o.Length(), o.Failed, o.Sent, p.Late())
+}
