@@ -170,7 +170,9 @@ func (d *Daemon) Do(eff engine.Effects) {
 			}
 		}
 	}
-	d.lease.write(eff.Lease)
+	if eff.Guard > 0 {
+		d.lease.write(eff.Lease)
+	}
 	d.guard.Store(int64(eff.Guard))
 	now := time.Now()
 	d.progress.Store(&now)
@@ -210,14 +212,8 @@ func (d *Daemon) act(eff engine.Effects) {
 }
 
 func (d *Daemon) sendBeats(beats []engine.BeatOut) {
-	f := d.file()
-	self := f.Node(d.node)
 	for _, b := range beats {
-		n := f.Node(b.To)
-		if n == nil || self == nil {
-			continue
-		}
-		for path := range min(len(n.Addresses), len(self.Addresses)) {
+		for _, path := range b.Paths {
 			d.beats.Send(b.To, path, b.Payload)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -52,6 +53,10 @@ func bootID(run string) (string, error) {
 	return id, nil
 }
 
+// leaseStep is how much longer the lease must be to be written again: a daemon
+// that starts anew may find it so much too short.
+const leaseStep = 150 * time.Millisecond
+
 // leaseFile keeps until when this node may run groups. It is written in place
 // with every heartbeat, in memory only.
 type leaseFile struct {
@@ -75,7 +80,7 @@ func openLease(run string) (*leaseFile, cluster.Instant, error) {
 }
 
 func (l *leaseFile) write(until cluster.Instant) {
-	if until == l.last {
+	if until.Sub(l.last) < leaseStep && until >= l.last {
 		return
 	}
 	l.last = until

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
 )
 
 // peer is what is known of another node by its heartbeats.
@@ -49,6 +50,7 @@ func (m *Machine) beat() {
 		return
 	}
 	m.nextBeat = m.now.Add(m.timing().Heartbeat)
+	m.beats++
 	f := m.file()
 	acks := m.acknowledged()
 	for i := range f.Nodes {
@@ -61,21 +63,48 @@ func (m *Machine) beat() {
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
 			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks,
 		}
-		for path, t := range p.paths {
-			if m.now.Sub(t) < m.silence() {
-				b.Heard = append(b.Heard, path)
-			}
-		}
-		slices.Sort(b.Heard)
+		b.Heard = m.heardPaths(&f.Nodes[i], p)
 		if m.acknowledges(n, p) {
 			b.Ack, b.AckDaemon = p.last.Sent, p.last.Daemon
 			m.voter.Acknowledged(n, p.heard)
 		}
 		data, err := json.Marshal(b)
 		must(err)
-		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Payload: data})
+		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: m.beatPaths(&f.Nodes[i], p, b.Heard), Payload: data})
 		m.watchPaths(n, p)
 	}
+}
+
+// pathSilence is how long a path to the node must be unheard to count as
+// silent: four heartbeats on each.
+func (m *Machine) pathSilence(n *config.Node) time.Duration {
+	return m.silence() * time.Duration(max(len(n.Addresses), 1))
+}
+
+// heardPaths returns the paths on which the node is heard.
+func (m *Machine) heardPaths(n *config.Node, p *peer) []int {
+	var heard []int
+	for path := range n.Addresses {
+		if t, ok := p.paths[path]; ok && m.now.Sub(t) < m.pathSilence(n) {
+			heard = append(heard, path)
+		}
+	}
+	return heard
+}
+
+// beatPaths returns where the next heartbeat goes: over the paths in turn while
+// all of them work in both directions, which spares half of the packets of two
+// networks, and over all of them as soon as one does not.
+func (m *Machine) beatPaths(n *config.Node, p *peer, heard []int) []int {
+	count := len(n.Addresses)
+	if len(heard) == count && len(p.last.Heard) >= count && m.mayRunSoon() {
+		return []int{int(m.beats % uint64(count))}
+	}
+	all := make([]int, count)
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // acknowledged returns the nodes whose promises of ours still run.
@@ -138,12 +167,12 @@ func pathFields(n cluster.NodeName, path int) map[string]string {
 // watchPaths logs a network that went silent while the node is heard on
 // another; that moves nothing.
 func (m *Machine) watchPaths(n cluster.NodeName, p *peer) {
-	if !m.alive(n) {
-		return
+	if p.heard == 0 || m.now.Sub(p.heard) >= m.silence() {
+		return // silent on all of them: that is another matter
 	}
 	node := m.file().Node(n)
 	for path, t := range p.paths {
-		if m.now.Sub(t) < m.timing().Lease || p.lost[path] || path >= len(node.Addresses) {
+		if m.now.Sub(t) < max(m.timing().Lease, m.pathSilence(node)) || p.lost[path] || path >= len(node.Addresses) {
 			continue
 		}
 		p.lost[path] = true
@@ -154,7 +183,7 @@ func (m *Machine) watchPaths(n cluster.NodeName, p *peer) {
 
 // leaseEnd returns until when this node may run groups.
 func (m *Machine) leaseEnd() (cluster.Instant, bool) {
-	if m.meta.Incarnation.Blank() || m.raft == nil {
+	if m.meta.Incarnation.Blank() || m.raft == nil || m.condemned() {
 		return 0, false
 	}
 	end, held := m.holder.Until(m.now, m.self, m.voters(), m.timing().Lease)
@@ -162,6 +191,13 @@ func (m *Machine) leaseEnd() (cluster.Instant, bool) {
 		return m.legacy, true
 	}
 	return end, held
+}
+
+// condemned says whether this node is being declared down by a leader that it
+// hears.
+func (m *Machine) condemned() bool {
+	t, ok := m.declined[m.self]
+	return ok && m.now.Sub(t) < m.timing().Lease || m.declaredDown(m.self)
 }
 
 // mayRun says whether groups may be started here now.

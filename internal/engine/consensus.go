@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -19,6 +20,7 @@ import (
 
 const (
 	electionTicks = 5     // a leader that is silent for so many heartbeats is replaced
+	idleTicks     = 4     // heartbeats for one of consensus, while all is steady
 	compactAfter  = 2_000 // entries kept behind the latest snapshot
 	maxVoters     = 7
 )
@@ -297,7 +299,9 @@ func (m *Machine) tickRaft() {
 	}
 	m.nextTick = m.now.Add(m.timing().Heartbeat)
 	if m.leading() {
-		m.raft.Tick()
+		if m.ticks++; m.ticks%idleTicks == 0 || !m.steady() {
+			m.raft.Tick()
+		}
 		return
 	}
 	m.raft.TickQuiesced() //nolint:staticcheck // the only way to let time pass without its global random source
@@ -312,6 +316,20 @@ func (m *Machine) tickRaft() {
 		m.campaign = m.now.Add(m.electionTimeout() + m.stagger())
 		_ = m.raft.Campaign() // refused while a change of voters is being applied; tried again
 	}
+}
+
+// steady says whether every member is heard and has all that there is: then
+// consensus's own heartbeats, which repeat what was lost and notice who is gone,
+// have nothing to do.
+func (m *Machine) steady() bool {
+	last, err := m.log.LastIndex()
+	all := err == nil
+	m.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		if id != raftID(m.self) {
+			all = all && pr.Match == last && m.alive(m.nameOf(id))
+		}
+	})
+	return all
 }
 
 func (m *Machine) electionTimeout() time.Duration {
@@ -366,7 +384,8 @@ func (m *Machine) adopt(inc quorum.Incarnation, msg *raftpb.Message) bool {
 // promised not to: a takeover of a node whose heartbeat we acknowledged less
 // than a lease ago. It is dropped; the leader sends it again. Meanwhile the
 // node is not acknowledged any more, so the promise runs out and the log, which
-// the entry holds up, goes on.
+// the entry holds up, goes on. If we ourselves are declared down, our lease ends
+// now.
 func (m *Machine) bound(msg *raftpb.Message) bool {
 	for _, e := range msg.GetEntries() {
 		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
@@ -377,7 +396,10 @@ func (m *Machine) bound(msg *raftpb.Message) bool {
 			return true
 		}
 		for _, n := range entry.DeclaresDown() {
-			free := n != m.self && m.now >= m.voter.Bound(n, m.timing().Lease)
+			free := m.now >= m.voter.Bound(n, m.timing().Lease)
+			if n == m.self { // no promise to ourselves, but we must be harmless first
+				free = len(m.activeGroups()) == 0 || m.isolated
+			}
 			if !free && e.GetIndex() > msg.GetCommit() { // else a majority has agreed to it already
 				m.declined[n] = m.now
 				return true

@@ -132,9 +132,10 @@ type Send struct {
 	Data []byte
 }
 
-// BeatOut is one heartbeat; it goes over every path.
+// BeatOut is one heartbeat and the paths that it goes over.
 type BeatOut struct {
 	To      cluster.NodeName
+	Paths   []int
 	Payload []byte
 }
 

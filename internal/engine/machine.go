@@ -71,6 +71,7 @@ type Machine struct {
 	lead      cluster.NodeName
 	nextYield cluster.Instant
 	campaign  cluster.Instant // not before this
+	ticks     uint64
 	nextTick  cluster.Instant
 	proposed  string // nonce of the decision that is under way; one at a time
 
@@ -83,6 +84,7 @@ type Machine struct {
 	voter    *lease.Voter
 	declined map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
 	nextBeat cluster.Instant
+	beats    uint64
 
 	ping      quorum.Ping
 	pingAt    cluster.Instant

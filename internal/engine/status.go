@@ -64,7 +64,7 @@ func (m *Machine) nodeStatus(n *config.Node) api.Node {
 		up := out.Self
 		if p != nil {
 			t, heard := p.paths[i]
-			up = heard && m.now.Sub(t) < m.silence()
+			up = heard && m.now.Sub(t) < m.pathSilence(n)
 		}
 		out.Addresses = append(out.Addresses, api.Path{Address: a.String(), Up: up})
 	}

@@ -369,7 +369,7 @@ func (w *World) transmit(n *Node, eff engine.Effects) {
 		if to == nil {
 			continue
 		}
-		for path := range w.file.Node(n.name).Addresses {
+		for _, path := range b.Paths {
 			if !w.cut[link{n.name, b.To, path}] {
 				w.deliver(to, engine.Event{Beat: &engine.BeatIn{From: n.name, Path: path, Payload: b.Payload}})
 			}
