@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	gossipEvery = 2 * time.Second
+	gossipEvery = 5 * time.Second
 	gossipBatch = 200 // events in one message
 )
 

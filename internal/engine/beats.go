@@ -15,6 +15,8 @@ type peer struct {
 	heard    cluster.Instant         // latest heartbeat on any path; 0 if never
 	paths    map[int]cluster.Instant // the same, by path
 	lost     map[int]bool            // paths whose loss was logged
+	next     cluster.Instant         // when it is sent the next heartbeat
+	beats    uint64                  // that were sent to it
 	last     beat
 	verdicts []verdictOf
 }
@@ -43,22 +45,35 @@ func (m *Machine) alive(n cluster.NodeName) bool {
 	return p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.timing().Lease
 }
 
+// drives says whether a node's heartbeats set the pace: it leads, or it runs
+// groups and needs the acknowledgements.
+func (b *beat) drives(n cluster.NodeName) bool { return b.Lead == n || len(b.Active) > 0 }
+
 // beat sends the heartbeats that are due, with an acknowledgement to every node
-// that is part of our life of consensus.
+// that is part of our life of consensus. A node that needs no acknowledgements
+// itself answers those who do (see takeBeat) and beats by itself only when they
+// are late.
 func (m *Machine) beat() {
-	if m.now < m.nextBeat {
-		return
-	}
-	m.nextBeat = m.now.Add(m.timing().Heartbeat)
-	m.beats++
 	f := m.file()
+	hb := m.timing().Heartbeat
 	acks := m.acknowledged()
+	m.nextBeat = m.now.Add(2 * hb)
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
 		if n == m.self {
 			continue
 		}
 		p := m.peer(n)
+		if m.now < p.next {
+			m.nextBeat = min(m.nextBeat, p.next)
+			continue
+		}
+		p.next = m.now.Add(hb)
+		if m.follows(p, n) {
+			p.next = m.now.Add(hb + hb/2)
+		}
+		m.nextBeat = min(m.nextBeat, p.next)
+		p.beats++
 		b := beat{
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
 			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks,
@@ -98,13 +113,18 @@ func (m *Machine) heardPaths(n *config.Node, p *peer) []int {
 func (m *Machine) beatPaths(n *config.Node, p *peer, heard []int) []int {
 	count := len(n.Addresses)
 	if len(heard) == count && len(p.last.Heard) >= count && m.mayRunSoon() {
-		return []int{int(m.beats % uint64(count))}
+		return []int{int(p.beats % uint64(count))}
 	}
 	all := make([]int, count)
 	for i := range all {
 		all[i] = i
 	}
 	return all
+}
+
+// follows says whether this node leaves the pace of heartbeats to the other.
+func (m *Machine) follows(p *peer, n cluster.NodeName) bool {
+	return !m.leading() && len(m.groups) == 0 && p.last.drives(n) && p.last.Incarnation == m.meta.Incarnation
 }
 
 // acknowledged returns the nodes whose promises of ours still run.
@@ -144,7 +164,11 @@ func (m *Machine) takeBeat(in BeatIn) {
 	if p.last.Boot != "" && p.last.Boot != b.Boot {
 		m.voter.Release(in.From) // it says itself that its machine has booted anew: it runs nothing
 	}
+	first := p.last.Daemon != b.Daemon || b.Sent > p.last.Sent
 	p.heard, p.paths[in.Path], p.last = m.now, m.now, b
+	if first && m.follows(p, in.From) {
+		p.next = m.now
+	}
 	if p.lost[in.Path] {
 		delete(p.lost, in.Path)
 		m.event(cluster.LevelInfo, "nm", "path-up", "", pathFields(in.From, in.Path), "Network %d to %s works again.", in.Path+1, in.From)

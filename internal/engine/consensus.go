@@ -20,7 +20,7 @@ import (
 
 const (
 	electionTicks = 5     // a leader that is silent for so many heartbeats is replaced
-	idleTicks     = 4     // heartbeats for one of consensus, while all is steady
+	idleTicks     = 20    // heartbeats for one of consensus, while all is steady
 	compactAfter  = 2_000 // entries kept behind the latest snapshot
 	maxVoters     = 7
 )
@@ -297,6 +297,7 @@ func (m *Machine) tickRaft() {
 	if m.raft == nil || m.now < m.nextTick {
 		return
 	}
+	missed := m.now.Sub(m.nextTick) / m.timing().Heartbeat // a follower sleeps through some
 	m.nextTick = m.now.Add(m.timing().Heartbeat)
 	if m.leading() {
 		if m.ticks++; m.ticks%idleTicks == 0 || !m.steady() {
@@ -304,11 +305,13 @@ func (m *Machine) tickRaft() {
 		}
 		return
 	}
-	m.raft.TickQuiesced() //nolint:staticcheck // the only way to let time pass without its global random source
+	for range 1 + min(missed, 2*electionTicks) {
+		m.raft.TickQuiesced() //nolint:staticcheck // the only way to let time pass without its global random source
+	}
 	if !m.isVoter() || m.leaving {
 		return
 	}
-	if p := m.peers[m.lead]; m.lead != "" && p != nil && m.now.Sub(p.heard) < m.electionTimeout() {
+	if m.leaderHeard() {
 		m.campaign = m.now.Add(m.stagger())
 		return
 	}
@@ -316,6 +319,12 @@ func (m *Machine) tickRaft() {
 		m.campaign = m.now.Add(m.electionTimeout() + m.stagger())
 		_ = m.raft.Campaign() // refused while a change of voters is being applied; tried again
 	}
+}
+
+// leaderHeard says whether heartbeats of a leader other than this node arrive.
+func (m *Machine) leaderHeard() bool {
+	p := m.peers[m.lead]
+	return m.lead != "" && p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.electionTimeout()
 }
 
 // steady says whether every member is heard and has all that there is: then
@@ -360,10 +369,21 @@ func (m *Machine) takeRaft(from cluster.NodeName, inc quorum.Incarnation, data [
 	if m.meta.Incarnation.Blank() && !m.adopt(inc, &msg) {
 		return
 	}
-	if inc != m.meta.Incarnation || m.bound(&msg) {
+	if inc != m.meta.Incarnation || m.bound(&msg) || m.needless(&msg) {
 		return
 	}
 	_ = m.raft.Step(&msg) // an answer from a node that is no member any more: nothing to do
+}
+
+// needless says whether the message asks for a vote although the leader is
+// heard: by our heartbeats, since consensus's own are rare while all is steady.
+// A leader that hands over asks for it itself.
+func (m *Machine) needless(msg *raftpb.Message) bool {
+	switch msg.GetType() {
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		return m.leaderHeard() && m.peers[m.lead].last.Lead == m.lead && string(msg.GetContext()) != "CampaignTransfer"
+	}
+	return false
 }
 
 // adopt lets a node without state become part of the life of consensus whose

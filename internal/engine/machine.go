@@ -84,7 +84,6 @@ type Machine struct {
 	voter    *lease.Voter
 	declined map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
 	nextBeat cluster.Instant
-	beats    uint64
 
 	ping      quorum.Ping
 	pingAt    cluster.Instant

@@ -161,7 +161,9 @@ func (m *Machine) nextWake() cluster.Instant {
 			at = t
 		}
 	}
-	sooner(m.nextTick)
+	if m.leading() || !m.leaderHeard() {
+		sooner(m.nextTick)
+	}
 	if m.raft != nil && m.lead == "" {
 		sooner(m.campaign)
 	}
