@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// traces is what a lab could leave on the real machine.
+// traces is what a lab left on the real machine, beside what other tests do at
+// the same time there.
 func traces(t *testing.T, name string) []string {
 	t.Helper()
 	d, err := dirOf(name)
@@ -26,17 +29,19 @@ func traces(t *testing.T, name string) []string {
 	for _, pid := range marked(d) {
 		out = append(out, fmt.Sprint("process ", pid))
 	}
-	f, err := os.Open("/proc/self/mountinfo")
+	data, err := os.ReadFile("/proc/self/mountinfo")
 	must(t, err)
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text())
-		out = append(out, "mount "+fields[4])
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, string(d)) {
+			out = append(out, "mount "+line)
+		}
 	}
 	links, err := net.Interfaces()
 	must(t, err)
 	for _, l := range links {
-		out = append(out, "link "+l.Name)
+		if ours.MatchString(l.Name) {
+			out = append(out, "link "+l.Name)
+		}
 	}
 	if _, err := os.Stat(string(d)); err == nil {
 		out = append(out, "directory "+string(d))
@@ -46,26 +51,34 @@ func traces(t *testing.T, name string) []string {
 			out = append(out, "cgroup "+string(g))
 		}
 	}
-	return append(out, namespaces(t)...)
+	return out
 }
 
-// namespaces returns the network namespaces that processes are in.
-func namespaces(t *testing.T) []string {
+// ours are the interfaces that a lab makes outside of machines.
+var ours = regexp.MustCompile(`^(v?port\d+\.\d+|switch\d+)$`)
+
+// members returns every process of a lab: those that share a namespace with its
+// supervisor or an init. Nothing else holds the namespaces.
+func members(t *testing.T, st *Status) (pids []int) {
 	t.Helper()
-	found, err := filepath.Glob("/proc/[0-9]*/ns/net")
-	must(t, err)
-	seen := map[string]bool{}
-	for _, f := range found {
-		if ns, err := os.Readlink(f); err == nil {
-			seen["namespace "+ns] = true
+	var spaces []string
+	for _, m := range append([]MachineInfo{{PID: st.Supervisor}}, st.Machines...) {
+		for _, kind := range []string{"net", "mnt"} {
+			ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", m.PID, kind))
+			must(t, err)
+			spaces = append(spaces, ns)
 		}
 	}
-	var out []string
-	for ns := range seen {
-		out = append(out, ns)
+	found, err := filepath.Glob("/proc/[0-9]*/ns/*")
+	must(t, err)
+	for _, f := range found {
+		if ns, err := os.Readlink(f); err == nil && slices.Contains(spaces, ns) {
+			pid, err := strconv.Atoi(strings.Split(f, "/")[2])
+			must(t, err)
+			pids = append(pids, pid)
+		}
 	}
-	slices.Sort(out)
-	return out
+	return slices.Compact(pids)
 }
 
 // startFree starts a lab that does not end with the test.
@@ -103,8 +116,18 @@ func TestDownLeavesNothing(t *testing.T) {
 		l := startFree(t, "reference")
 		st, err := l.Status(t.Context())
 		must(t, err)
+		must(t, startSleeper(t, l))
+		pids := members(t, st)
+		if want := 1 + len(st.Machines) + 1; len(pids) != want || len(traces(t, name)) == len(before) {
+			t.Fatalf("this test sees %d processes of the lab, not %d", len(pids), want)
+		}
 		c.harm(l, st)
 		must(t, Down(t.Context(), name))
+		for _, pid := range pids {
+			if state := processState(pid); state != 0 && state != 'Z' { // a zombie waits for a parent that is not ours
+				t.Errorf("%s killed: process %d is left", c.what, pid)
+			}
+		}
 		if d := cmp.Diff(before, traces(t, name)); d != "" {
 			t.Errorf("%s killed: -before +after\n%s", c.what, d)
 		}
@@ -112,6 +135,15 @@ func TestDownLeavesNothing(t *testing.T) {
 	if err := Down(t.Context(), name); err == nil || !strings.Contains(err.Error(), "no lab") {
 		t.Errorf("down of nothing: %v", err)
 	}
+}
+
+// startSleeper starts something in a machine that survives its starter.
+func startSleeper(t *testing.T, l *Lab) error {
+	r, err := l.Exec(t.Context(), "CLP-1", "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 &")
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("%+v", r)
+	}
+	return err
 }
 
 func kill(t *testing.T, pid int) {

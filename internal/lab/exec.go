@@ -27,7 +27,7 @@ type Cmd struct {
 	Env            []string // beside the machine's default environment
 	Dir            string   // default /root
 	Stdin          io.Reader
-	Stdout, Stderr io.Writer
+	Stdout, Stderr io.Writer // may be the same one
 }
 
 // Process is a command that runs in a machine. It is killed, with its process
@@ -57,14 +57,12 @@ func (l *Lab) Run(ctx context.Context, c Cmd) (*Process, error) {
 	}
 	p := &Process{}
 	theirs, err := p.files(c)
-	defer closeAll(theirs)
-	if err != nil {
-		closeAll(p.ours)
-		return nil, err
+	if err == nil {
+		p.conn, err = call(m, machine.Request{Exec: &machine.Exec{Argv: c.Argv, Env: c.Env, Dir: c.Dir}}, theirs)
 	}
-	p.conn, err = call(m, machine.Request{Exec: &machine.Exec{Argv: c.Argv, Env: c.Env, Dir: c.Dir}}, theirs)
+	closeAll(theirs)
 	if err != nil {
-		closeAll(p.ours)
+		p.drain()
 		return nil, err
 	}
 	p.stop = context.AfterFunc(ctx, func() { p.conn.Close() })
@@ -72,7 +70,7 @@ func (l *Lab) Run(ctx context.Context, c Cmd) (*Process, error) {
 	if err != nil || r.Ended {
 		p.stop()
 		p.conn.Close()
-		closeAll(p.ours)
+		p.drain()
 		if err == nil {
 			err = &ExitError{Code: r.Code, Message: r.Error}
 		}
@@ -80,6 +78,16 @@ func (l *Lab) Run(ctx context.Context, c Cmd) (*Process, error) {
 	}
 	p.pid = r.PID
 	return p, nil
+}
+
+// drain reads what is left in the pipes, and closes them: nothing is written to
+// the caller's writers after it.
+func (p *Process) drain() {
+	for _, f := range p.ours {
+		f.SetReadDeadline(time.Now().Add(outputAfter))
+	}
+	p.copies.Wait()
+	closeAll(p.ours)
 }
 
 // ExitError is a command that could not be run.
@@ -135,6 +143,10 @@ func (p *Process) files(c Cmd) (theirs []*os.File, err error) {
 		}()
 	}
 	for i, out := range []io.Writer{c.Stdout, c.Stderr} {
+		if i == 1 && same(c.Stdout, c.Stderr) {
+			theirs[2] = theirs[1]
+			continue
+		}
 		switch out := out.(type) {
 		case nil:
 		case *os.File:
@@ -151,6 +163,17 @@ func (p *Process) files(c Cmd) (theirs []*os.File, err error) {
 		}
 	}
 	return theirs, nil
+}
+
+// same says whether both outputs are one writer, which then gets one pipe: it
+// need not bear two writers at a time.
+func same(a, b io.Writer) (equal bool) {
+	defer func() {
+		if recover() != nil { // of types that cannot be compared
+			equal = false
+		}
+	}()
+	return a == b
 }
 
 // PID returns the process id within the machine.
@@ -181,11 +204,7 @@ func (p *Process) Wait() (int, error) {
 		}
 		p.stop()
 		p.conn.Close()
-		for _, f := range p.ours {
-			f.SetReadDeadline(time.Now().Add(outputAfter))
-		}
-		p.copies.Wait()
-		closeAll(p.ours)
+		p.drain()
 	})
 	return p.code, p.err
 }

@@ -64,8 +64,8 @@ func TestProberInALab(t *testing.T) {
 	if err != nil || node != "n1" {
 		t.Fatal(node, err)
 	}
-	pulled := time.Now()
 	must(t, l.Pull(ctx, "n1", "eth0"))
+	pulled := time.Now()
 	<-time.After(200 * time.Millisecond)
 	must(t, l.Plug(ctx, "n1", "eth0"))
 	plugged := time.Now()
