@@ -8,37 +8,58 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/tasuki-ha/tasuki/internal/app"
+	"github.com/tasuki-ha/tasuki/internal/cli"
+	"github.com/tasuki-ha/tasuki/internal/clp"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/lab"
+	"github.com/tasuki-ha/tasuki/internal/lab/labcli"
 	"github.com/tasuki-ha/tasuki/internal/paths"
 	"github.com/tasuki-ha/tasuki/internal/watchdog"
 )
 
+// version is set when the binary is built.
 var version = "devel"
 
-func main() {
+func main() { os.Exit(run()) }
+
+func run() int {
 	if len(os.Args) > 1 && os.Args[1] == watchdog.HelperCommand {
-		os.Exit(watchdog.HelperMain(os.Args[2:]))
+		return watchdog.HelperMain(os.Args[2:])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	dirs := paths.At(os.Getenv("TASUKI_ROOT"))
-	_ = filepath.Join
-	var err error
-	switch os.Args[1] {
-	case "daemon":
-		err = app.Run(ctx, app.Options{Dirs: dirs, Version: version, Log: log})
-	case "init":
-		_, err = app.Init(dirs, os.Args[2], cluster.NodeName(os.Args[3]), log)
-	case "join":
-		_, err = app.Join(ctx, dirs, os.Args[2], cluster.NodeName(os.Args[3]), log)
+	if clp.Is(os.Args[0]) {
+		return clp.Main(ctx, os.Args, os.Stdout, os.Stderr, dirs.Socket())
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1)
+	if was, err := lab.Hidden(ctx, os.Args[1:]); was {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			return cli.ExitFailed
+		}
+		return cli.ExitOK
 	}
+	level := slog.LevelInfo
+	if os.Getenv("TASUKI_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Hooks{
+		Version: version,
+		Daemon: func(ctx context.Context, d paths.Dirs) error {
+			return app.Run(ctx, app.Options{Dirs: d, Version: version, Log: log})
+		},
+		Init: func(d paths.Dirs, file string, n cluster.NodeName) (*config.File, error) { return app.Init(d, file, n, log) },
+		Join: func(ctx context.Context, d paths.Dirs, token string, n cluster.NodeName) (*config.File, error) {
+			return app.Join(ctx, d, token, n, log)
+		},
+		LinkNames: clp.LinkNames,
+		Lab:       []*cobra.Command{labcli.Command()},
+	})
 }

@@ -1,0 +1,274 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/journal"
+)
+
+// since reads a time, or how long ago.
+func since(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006/01/02 15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usageError{fmt.Errorf("%q is no time: write 10m, 2026-01-31, or 2026-01-31T12:00:00Z", s)}
+}
+
+func (p *program) event() *cobra.Command {
+	var follow bool
+	var n int
+	var from, node, group string
+	c := p.jsonFlag(&cobra.Command{Use: "event", Short: "Show the operator's log of the cluster", Args: args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := since(from)
+			if err != nil {
+				return err
+			}
+			show := func(e api.Event) {
+				if node != "" && string(e.Node) != node || group != "" && e.Fields["group"] != group {
+					return
+				}
+				if p.asJSON {
+					_ = json.NewEncoder(p.out).Encode(e)
+					return
+				}
+				fmt.Fprintln(p.out, journal.Line(e, time.Local))
+			}
+			f := api.EventFilter{Since: t, Node: cluster.NodeName(node), Group: cluster.GroupName(group), Newest: t.IsZero(), Limit: n}
+			events, err := p.client().Events(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			for _, e := range events {
+				show(e)
+			}
+			if !follow {
+				return nil
+			}
+			return p.client().Follow(cmd.Context(), nil, show)
+		}})
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
+	c.Flags().IntVarP(&n, "lines", "n", 50, "how many lines; 0 is all that are kept")
+	c.Flags().StringVar(&from, "since", "", "from that time on, or from so long ago")
+	c.Flags().StringVar(&node, "node", "", "only what that node wrote")
+	c.Flags().StringVar(&group, "group", "", "only what is about that group")
+	return c
+}
+
+func (p *program) explain() *cobra.Command {
+	return p.jsonFlag(&cobra.Command{Use: "explain [ID]", Short: "Tell a story from its first cause to its last effect", Args: args(0, 1, "at most one event"),
+		Long: "Tell the story that an event belongs to, from the first cause to the last effect,\nwith times since the beginning and the reason for each decision. Without an event:\nthe latest story.",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			id := cluster.EventID(strings.Join(a, ""))
+			chain, err := p.client().Explain(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			if p.asJSON {
+				return p.json(chain)
+			}
+			p.story(chain)
+			return nil
+		}})
+}
+
+// story prints a chain; what an event led to stands further right.
+func (p *program) story(chain []api.Event) {
+	if len(chain) == 0 {
+		return
+	}
+	depth := map[cluster.EventID]int{}
+	begin := chain[0].Time
+	fmt.Fprintf(p.out, "%s\n", begin.Local().Format("2006/01/02 15:04:05.000"))
+	last := map[string]bool{}
+	for _, e := range chain {
+		d, known := depth[e.Cause]
+		if known {
+			d++
+		}
+		depth[e.ID] = d
+		fmt.Fprintf(p.out, "%8.3f s  %-10s %-6s %s%s\n", e.Time.Sub(begin).Seconds(), e.Node, e.Module, strings.Repeat("  ", min(d, 6)), e.Text)
+		if why := e.Fields["why"]; why != "" && !last[why] && !strings.Contains(e.Text, why) {
+			last[why] = true
+			fmt.Fprintf(p.out, "%30s%swhy: %s\n", "", strings.Repeat("  ", min(d, 6)), why)
+		}
+	}
+	fmt.Fprintf(p.out, "%d lines, %.3f s\n", len(chain), chain[len(chain)-1].Time.Sub(begin).Seconds())
+}
+
+func (p *program) config() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Check, compare and apply the cluster file"}
+	c.AddCommand(p.configCheck(), p.configShow(), p.configHistory(), p.configDiff(), p.configApply(), p.configRollback(),
+		&cobra.Command{Use: "schema", Short: "Print the JSON schema of the cluster file, for editors", Args: args(0, 0, "no arguments"),
+			RunE: func(*cobra.Command, []string) error { _, err := p.out.Write(config.Schema()); return err }})
+	return c
+}
+
+func (p *program) configCheck() *cobra.Command {
+	return &cobra.Command{Use: "check FILE", Short: "Check a cluster file; no daemon is needed", Args: args(1, 1, "a file"),
+		RunE: func(_ *cobra.Command, a []string) error {
+			text, err := os.ReadFile(a[0])
+			if err != nil {
+				return &api.Error{Code: "config-unreadable", Message: err.Error()}
+			}
+			f, errs := config.Parse(a[0], text)
+			for _, e := range errs {
+				fmt.Fprintln(p.err, e)
+			}
+			if len(errs) > 0 {
+				return &api.Error{Code: "config-invalid", Message: fmt.Sprintf("%d problems in %s", len(errs), a[0]), Hint: "docs/cluster-file.md lists every key"}
+			}
+			for _, w := range f.Warnings() {
+				fmt.Fprintf(p.out, "warning: %s\n", w)
+			}
+			t := f.Timing
+			fmt.Fprintf(p.out, "%s is valid: cluster %s, %d nodes, %d groups, %d monitors\n", a[0], f.Cluster, len(f.Nodes), len(f.Groups), len(f.Monitors))
+			if len(f.Nodes) > 1 {
+				fmt.Fprintf(p.out, "a node that loses contact is harmless after %s; a takeover begins after %s at the earliest\n", t.Lease, t.Lease+t.Lease/20)
+			}
+			return nil
+		}}
+}
+
+func (p *program) configShow() *cobra.Command {
+	var version uint64
+	c := &cobra.Command{Use: "show", Short: "Print the cluster file in force", Args: args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := p.client().Config(cmd.Context(), version)
+			if err == nil {
+				fmt.Fprint(p.out, t.Text)
+			}
+			return err
+		}}
+	c.Flags().Uint64Var(&version, "version", 0, "an older version instead")
+	return c
+}
+
+func (p *program) configHistory() *cobra.Command {
+	return p.jsonFlag(&cobra.Command{Use: "history", Short: "Show the versions of the cluster file that are kept", Args: args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			vs, err := p.client().History(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if p.asJSON {
+				return p.json(vs)
+			}
+			for _, v := range vs {
+				fmt.Fprintf(p.out, "%4d  %s  %s  %s\n", v.Version, v.Time.Local().Format("2006/01/02 15:04:05"), v.Author, v.Note)
+			}
+			return nil
+		}})
+}
+
+// showPlan prints what a change would do and returns why it is refused, if it
+// is.
+func (p *program) showPlan(cmd *cobra.Command, text string) (api.ConfigPlan, error) {
+	plan, err := p.client().PlanConfig(cmd.Context(), api.ConfigChange{Text: text})
+	if err != nil {
+		return plan, err
+	}
+	if len(plan.Changes) == 0 {
+		fmt.Fprintln(p.out, "nothing changes")
+	}
+	for _, c := range plan.Changes {
+		fmt.Fprintln(p.out, c)
+	}
+	for _, w := range plan.Warnings {
+		fmt.Fprintf(p.out, "warning: %s\n", w)
+	}
+	if plan.Refused != nil {
+		return plan, plan.Refused
+	}
+	return plan, nil
+}
+
+func (p *program) configDiff() *cobra.Command {
+	return &cobra.Command{Use: "diff FILE", Short: "Show what a cluster file would change, and what that would do", Args: args(1, 1, "a file"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			text, err := os.ReadFile(a[0])
+			if err != nil {
+				return &api.Error{Code: "config-unreadable", Message: err.Error()}
+			}
+			_, err = p.showPlan(cmd, string(text))
+			return err
+		}}
+}
+
+func (p *program) configApply() *cobra.Command {
+	var yes bool
+	var note string
+	c := &cobra.Command{Use: "apply FILE", Short: "Put a cluster file in force on all nodes, or on none", Args: args(1, 1, "a file"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			text, err := os.ReadFile(a[0])
+			if err != nil {
+				return &api.Error{Code: "config-unreadable", Message: err.Error()}
+			}
+			if note == "" {
+				note = filepath.Base(a[0])
+			}
+			return p.apply(cmd, string(text), note, yes)
+		}}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().StringVar(&note, "note", "", "kept in the history")
+	return c
+}
+
+func (p *program) apply(cmd *cobra.Command, text, note string, yes bool) error {
+	plan, err := p.showPlan(cmd, text)
+	if err != nil || len(plan.Changes) == 0 {
+		return err
+	}
+	if !yes && !p.agrees() {
+		return &api.Error{Code: "not-confirmed", Message: "nothing was applied", Hint: "answer y, or use --yes"}
+	}
+	b, err := p.client().ApplyConfig(cmd.Context(), api.ConfigChange{Text: text, Base: plan.Base, Note: note})
+	if err == nil {
+		fmt.Fprintln(p.out, b.Text)
+	}
+	return err
+}
+
+// agrees asks whoever sits there; nobody is a no.
+func (p *program) agrees() bool {
+	fmt.Fprint(p.out, "apply? [y/N] ")
+	line, _ := bufio.NewReader(p.in).ReadString('\n')
+	return strings.EqualFold(strings.TrimSpace(line), "y") || strings.EqualFold(strings.TrimSpace(line), "yes")
+}
+
+func (p *program) configRollback() *cobra.Command {
+	var yes bool
+	c := &cobra.Command{Use: "rollback VERSION", Short: "Put an older version of the cluster file in force again", Args: args(1, 1, "a version; see tasuki config history"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			var version uint64
+			if _, err := fmt.Sscan(a[0], &version); err != nil || version == 0 {
+				return usageError{fmt.Errorf("%q is no version", a[0])}
+			}
+			t, err := p.client().Config(cmd.Context(), version)
+			if err != nil {
+				return err
+			}
+			return p.apply(cmd, t.Text, fmt.Sprintf("back to version %d", version), yes)
+		}}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"charm.land/lipgloss/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+func (p *program) status() *cobra.Command {
+	return p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived", Args: args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := p.client().Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if p.asJSON {
+				return p.json(s)
+			}
+			p.printStatus(&s)
+			return nil
+		}})
+}
+
+// paint colors a word on a terminal only.
+func (p *program) paint(good bool, s string) string {
+	f, isFile := p.out.(*os.File)
+	if !isFile || os.Getenv("NO_COLOR") != "" {
+		return s
+	}
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+		return s
+	}
+	color := lipgloss.Color("2")
+	if !good {
+		color = lipgloss.Color("1")
+	}
+	return lipgloss.NewStyle().Foreground(color).Render(s)
+}
+
+func (p *program) printStatus(s *api.Status) {
+	leader := string(s.Leader)
+	if leader == "" {
+		leader = "none"
+	}
+	fmt.Fprintf(p.out, "cluster %s, leader %s, cluster file version %d", s.Cluster, leader, s.Config.Version)
+	if s.Solo {
+		fmt.Fprintf(p.out, ", one node alone (solo term %d)", s.Generation)
+	}
+	faults := fmt.Sprintf("%d more faults", s.Survives)
+	if s.Survives == 1 {
+		faults = "1 more fault"
+	}
+	if s.Survives == 0 {
+		faults = "no further fault"
+	}
+	fmt.Fprintf(p.out, "\ncan survive: %s (%s)\n", p.paint(s.Survives > 0, faults), s.Why)
+	fmt.Fprintln(p.out, "\nnodes")
+	for _, n := range s.Nodes {
+		p.printNode(&n)
+	}
+	if len(s.Groups) > 0 {
+		fmt.Fprintln(p.out, "\ngroups")
+	}
+	for _, g := range s.Groups {
+		p.printGroup(&g)
+	}
+	if len(s.Monitors) > 0 {
+		fmt.Fprintln(p.out, "\nmonitors")
+	}
+	for _, m := range s.Monitors {
+		p.printMonitor(&m)
+	}
+	if len(s.Links) > 0 {
+		fmt.Fprintln(p.out, "\nlinks")
+		p.printLinks(s)
+	}
+}
+
+func (p *program) printNode(n *api.Node) {
+	mark := " "
+	if n.Self {
+		mark = "*"
+	}
+	var nets []string
+	for _, a := range n.Addresses {
+		if a.Up || n.State != cluster.NodeUp {
+			nets = append(nets, a.Address)
+		} else {
+			nets = append(nets, p.paint(false, a.Address+" silent"))
+		}
+	}
+	role := ""
+	if n.Witness {
+		role = "  witness"
+	}
+	fmt.Fprintf(p.out, "%s %-16s %-8s %s%s", mark, n.Name, p.paint(n.State == cluster.NodeUp, string(n.State)), strings.Join(nets, ", "), role)
+	if n.Why != "" && n.State != cluster.NodeUp {
+		fmt.Fprintf(p.out, "  (%s)", n.Why)
+	}
+	fmt.Fprintln(p.out)
+}
+
+func (p *program) printGroup(g *api.Group) {
+	where := ""
+	if g.Owner != "" {
+		where = "on " + string(g.Owner)
+	}
+	fmt.Fprintf(p.out, "  %-16s %-8s %s", g.Name, p.paint(g.Phase == cluster.PhaseOnline, string(g.Phase)), where)
+	if g.Plan != nil {
+		fmt.Fprintf(p.out, "  %s under way: %s", g.Plan.Action, g.Plan.Why)
+	} else if g.Why != "" {
+		fmt.Fprintf(p.out, "  (%s)", g.Why)
+	}
+	fmt.Fprintln(p.out)
+	for _, r := range g.Resources {
+		fmt.Fprintf(p.out, "    %-14s %-12s %s", r.Name, p.paint(r.State == cluster.ResourceOnline, string(r.State)), r.Kind)
+		if r.Why != "" {
+			fmt.Fprintf(p.out, "  %s", r.Why)
+		}
+		fmt.Fprintln(p.out)
+	}
+	for _, e := range g.Excluded {
+		fmt.Fprintf(p.out, "    not tried again on %s\n", e)
+	}
+}
+
+func (p *program) printMonitor(m *api.Monitor) {
+	fmt.Fprintf(p.out, "  %-16s %-9s %s", m.Name, p.paint(m.Verdict == cluster.VerdictGood, string(m.Verdict)), m.Kind)
+	for _, n := range m.Nodes {
+		if n.Text != "" {
+			fmt.Fprintf(p.out, "  %s: %s", n.Node, n.Text)
+		}
+	}
+	fmt.Fprintln(p.out)
+}
+
+func (p *program) printLinks(s *api.Status) {
+	for _, l := range s.Links {
+		if l.Asks {
+			groups := "all groups"
+			if len(l.Groups) > 0 {
+				groups = fmt.Sprintf("groups %v", l.Groups)
+			}
+			fmt.Fprintf(p.out, "  %-16s may ask this cluster for %v (%s)\n", l.Name, l.Verbs, groups)
+		}
+		if l.Asked {
+			for _, n := range l.Nodes {
+				word := "reachable"
+				if !n.Reachable {
+					word = "not reachable"
+				}
+				fmt.Fprintf(p.out, "  %-16s asked by this cluster: %s %s, %s\n", l.Name, n.Name, p.paint(n.Reachable, word), strings.Join(n.Addresses, ", "))
+			}
+		}
+	}
+}
