@@ -64,7 +64,7 @@ networks cut, machines killed, paused and booted. Nothing of it is left after
 		return usage(err.Error(), hint)
 	})
 	top.PersistentFlags().StringVar(&c.name, "name", "", "the lab; default: the one that is up")
-	top.AddCommand(c.up(), c.down(), c.status(), c.exec(), c.service(), c.cut(), c.heal(),
+	top.AddCommand(demoCommand(), c.up(), c.down(), c.status(), c.exec(), c.service(), c.cut(), c.heal(),
 		c.machine("kill", "Take the power from a machine; the guests of a host go with it", (*lab.Lab).Kill),
 		c.machine("boot", "Start a machine that is off", (*lab.Lab).Boot),
 		c.machine("pause", "Stop every process of a machine where it is", (*lab.Lab).Pause),
