@@ -182,19 +182,40 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	m.drainRaft()
 	m.tick()
 	m.drainRaft()
-	m.follow()
-	m.leadOn()
-	m.drainRaft()
-	m.follow()
 	m.leave()
-	m.pump()
-	m.drainRaft()
+	for range maxRounds { // what one part does may be due for another at once
+		m.follow()
+		m.pump()
+		m.leadOn()
+		m.drainRaft()
+		if !m.busy() {
+			break
+		}
+	}
 	m.eff.Lease, _ = m.leaseEnd()
 	if len(m.activeGroups()) > 0 && !m.isolated && !m.soleVoter() {
 		m.eff.Guard = m.eff.Lease
 	}
 	m.eff.WakeAt = m.nextWake()
 	return *m.eff
+}
+
+// maxRounds bounds the rounds of one Step; what is left waits for the next.
+const maxRounds = 8
+
+// busy says whether the last round has left something that the next can do at
+// once.
+func (m *Machine) busy() bool {
+	if m.applied != m.followed {
+		m.followed = m.applied
+		return true
+	}
+	for _, p := range m.outbox {
+		if p.sentTo == "" && m.lead != "" && m.raft != nil {
+			return true
+		}
+	}
+	return m.proposed == "" && len(m.queue) > 0 && m.leading()
 }
 
 func (m *Machine) take(ev Event) {
