@@ -19,7 +19,7 @@ SOURCES := $(wildcard api cmd examples internal lab scenarios schemas test)
 TEST_TIMEOUT ?= 15m
 # What the lab runs as the business application. The package without -bin would
 # bring a service that starts with the machine.
-PACKAGES := apache2-bin
+PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
