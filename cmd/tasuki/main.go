@@ -55,7 +55,9 @@ func run() int {
 		Daemon: func(ctx context.Context, d paths.Dirs) error {
 			return app.Run(ctx, app.Options{Dirs: d, Version: version, Log: log})
 		},
-		Init: func(d paths.Dirs, file string, n cluster.NodeName) (*config.File, error) { return app.Init(d, file, n, log) },
+		Init: func(d paths.Dirs, file string, n cluster.NodeName) (*config.File, error) {
+			return app.Init(d, file, n, log)
+		},
 		Join: func(ctx context.Context, d paths.Dirs, token string, n cluster.NodeName) (*config.File, error) {
 			return app.Join(ctx, d, token, n, log)
 		},

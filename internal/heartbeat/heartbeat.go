@@ -180,10 +180,16 @@ func (t *Transport) Run(ctx context.Context) error {
 	}
 	t.mu.Unlock()
 	<-ctx.Done()
-	t.mu.Lock() // whoever started a socket before has added it
-	t.mu.Unlock()
+	t.settled()
 	t.wg.Wait()
 	return nil
+}
+
+// settled returns when whoever was starting a socket has added it.
+func (t *Transport) settled() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.sockets)
 }
 
 // Send sends payload, of at most MaxPayload bytes, on one path to a peer. It

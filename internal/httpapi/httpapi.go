@@ -150,7 +150,6 @@ type server struct {
 // Who may call what. Root here and the nodes of the cluster may call all.
 var (
 	insiders = []Kind{Local, Node}
-	asking   = []Kind{Local, Node, Linked}
 	everyone = []Kind{Local, Node, Linked, Anonymous}
 )
 

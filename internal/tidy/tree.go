@@ -62,7 +62,7 @@ func Load(root fs.FS) (*Tree, error) {
 			return err
 		case d.IsDir() && skipped[d.Name()]:
 			return fs.SkipDir
-		case !d.Type().IsRegular() || strings.HasSuffix(p, ".test") || strings.HasSuffix(p, ".prof"):
+		case !d.Type().IsRegular() || d.Name() == ".git" || strings.HasSuffix(p, ".test") || strings.HasSuffix(p, ".prof"):
 			return nil
 		}
 		return t.add(root, p, d)

@@ -27,7 +27,6 @@ type helper struct {
 
 	armed    bool
 	timeout  time.Duration // of the last feed
-	fed      time.Duration // when
 	deadline time.Duration
 }
 
