@@ -128,9 +128,11 @@ func (d *Daemon) keepChain(c httpapi.Caller, r api.Request) {
 	if len(r.Chain) == 0 || len(r.Chain) > 16 {
 		return
 	}
-	if _, err := d.journal.MergeForeign(cluster.Name(c.Link), r.Chain); err != nil {
+	kept, err := d.journal.MergeForeign(cluster.Name(c.Link), r.Chain)
+	if err != nil {
 		d.log.Warn("the events of a request could not be kept", "link", c.Link, "error", err)
 	}
+	d.gossip.spread(kept)
 }
 
 func answerOf(id cluster.RequestID, a state.Answer) api.Answer {

@@ -60,7 +60,7 @@ func (r *run) stat() error {
 
 // frame writes the first and the last line around body.
 func (p *page) frame(title string, body func()) {
-	fmt.Fprintf(&p.b, " ========================  %s  %s\n", title, strings.Repeat("=", max(width-29-len(title)-1, 3)))
+	fmt.Fprintf(&p.b, " ========================  %s  %s\n", title, strings.Repeat("=", max(width-29-len(title), 3)))
 	body()
 	fmt.Fprintf(&p.b, " %s\n", strings.Repeat("=", width-1))
 }
@@ -78,7 +78,16 @@ func (p *page) line(indent int, mark, name string, most int, dots bool, status, 
 	if dots && len(left) < col-2 {
 		left += " " + strings.Repeat(".", col-2-len(left))
 	}
-	fmt.Fprintf(&p.b, "%-*s: %-*s%s\n", col-1, left, statusPad+1, status, comment)
+	fmt.Fprintf(&p.b, "%-*s: %-*s%s\n", col-1, left, statusPad, status, comment)
+}
+
+// word writes a line whose value is no status and so is not padded.
+func (p *page) word(name, value string) {
+	col := colon
+	if p.long {
+		col = colonLong
+	}
+	fmt.Fprintf(&p.b, "%-*s: %s\n", col-1, "      "+name, value)
 }
 
 func (p *page) status(s *api.Status) {
@@ -94,7 +103,7 @@ func (p *page) status(s *api.Status) {
 		if owner == "" {
 			owner = "None"
 		}
-		p.line(6, "", "current", nestedMax, false, owner, "")
+		p.word("current", owner)
 		for _, r := range g.Resources {
 			p.line(6, "", string(r.Name), nestedMax, false, resourceWord(r.State), r.Comment)
 		}

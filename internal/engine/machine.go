@@ -126,13 +126,16 @@ func New(o Options) (*Machine, error) {
 			return nil, fmt.Errorf("read the node's own record: %w", err)
 		}
 	}
-	if m.meta.Incarnation.Blank() {
-		return m, nil
+	if !m.meta.Incarnation.Blank() {
+		if err := m.restoreLog(o); err != nil {
+			return nil, err
+		}
+		if err := m.startRaft(); err != nil {
+			return nil, err
+		}
 	}
-	if err := m.restoreLog(o); err != nil {
-		return nil, err
-	}
-	return m, m.startRaft()
+	m.rewatch() // the first probes may come before the first Step
+	return m, nil
 }
 
 // Bootstrap returns what the first node of a new cluster persists before its

@@ -43,7 +43,7 @@ type verdictOf struct {
 // rewatch follows a new cluster file. Monitors that did not change keep what
 // they know.
 func (m *Machine) rewatch() {
-	f := m.st.File()
+	f := m.file()
 	keep := map[cluster.MonitorName]bool{}
 	for i := range f.Monitors {
 		c := f.Monitors[i]
