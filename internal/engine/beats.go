@@ -16,6 +16,8 @@ type peer struct {
 	paths    map[int]cluster.Instant // the same, by path
 	lost     map[int]bool            // paths whose loss was logged
 	next     cluster.Instant         // when it is sent the next heartbeat
+	sent     cluster.Instant         // when it was sent the latest one
+	acked    cluster.Instant         // the latest one that it acknowledged
 	beats    uint64                  // that were sent to it
 	last     beat
 	verdicts []verdictOf
@@ -50,50 +52,62 @@ func (m *Machine) alive(n cluster.NodeName) bool {
 func (b *beat) drives(n cluster.NodeName) bool { return b.Lead == n || len(b.Active) > 0 }
 
 // beat sends the heartbeats that are due, with an acknowledgement to every node
-// that is part of our life of consensus. A node that needs no acknowledgements
-// itself answers those who do (see takeBeat) and beats by itself only when they
-// are late.
+// that is part of our life of consensus. While each is acknowledged and every
+// network works, every second one is left out; one without an answer is repeated
+// soon, over all networks. A node that needs no acknowledgements itself answers those
+// who do (see takeBeat) and beats by itself only when they are late.
 func (m *Machine) beat() {
 	f := m.file()
 	hb := m.timing().Heartbeat
 	acks := m.acknowledged()
-	m.nextBeat = m.now.Add(2 * hb)
+	m.nextBeat = m.now.Add(3 * hb)
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
 		if n == m.self {
 			continue
 		}
 		p := m.peer(n)
-		if m.now < p.next {
-			m.nextBeat = min(m.nextBeat, p.next)
+		if due := p.due(hb); m.now < due {
+			m.nextBeat = min(m.nextBeat, due)
 			continue
 		}
-		p.next = m.now.Add(hb)
-		if m.follows(p, n) {
-			p.next = m.now.Add(hb + hb/2)
+		if !m.alive(n) {
+			p.acked = 0 // nobody is there to be in a hurry for
 		}
-		m.nextBeat = min(m.nextBeat, p.next)
+		answered := p.acked >= p.sent
+		p.sent, p.next = m.now, m.now.Add(hb)
 		p.beats++
 		b := beat{
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
 			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks,
 		}
 		b.Heard = m.heardPaths(&f.Nodes[i], p)
+		paths := m.beatPaths(&f.Nodes[i], p, b.Heard)
+		switch {
+		case m.follows(p, n):
+			p.next, p.acked = m.now.Add(3*hb), m.now // the pace is the other's
+		case len(paths) == 1 && answered:
+			p.next = m.now.Add(2 * hb)
+		case !answered && m.alive(n):
+			p.next, paths = m.now.Add(hb/2), allPaths(&f.Nodes[i])
+		}
+		m.nextBeat = min(m.nextBeat, p.due(hb))
 		if m.acknowledges(n, p) {
 			b.Ack, b.AckDaemon = p.last.Sent, p.last.Daemon
 			m.voter.Acknowledged(n, p.heard)
 		}
 		data, err := json.Marshal(b)
 		must(err)
-		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: m.beatPaths(&f.Nodes[i], p, b.Heard), Payload: data})
+		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: paths, Payload: data})
 		m.watchPaths(n, p)
 	}
 }
 
 // pathSilence is how long a path to the node must be unheard to count as
-// silent: four heartbeats on each.
+// silent: three of the rounds in which each gets its turn, each of two
+// intervals.
 func (m *Machine) pathSilence(n *config.Node) time.Duration {
-	return m.silence() * time.Duration(max(len(n.Addresses), 1))
+	return (m.silence() + 2*m.timing().Heartbeat) * time.Duration(max(len(n.Addresses), 1))
 }
 
 // heardPaths returns the paths on which the node is heard.
@@ -115,11 +129,24 @@ func (m *Machine) beatPaths(n *config.Node, p *peer, heard []int) []int {
 	if len(heard) == count && len(p.last.Heard) >= count && m.mayRunSoon() {
 		return []int{int(p.beats % uint64(count))}
 	}
-	all := make([]int, count)
+	return allPaths(n)
+}
+
+func allPaths(n *config.Node) []int {
+	all := make([]int, len(n.Addresses))
 	for i := range all {
 		all[i] = i
 	}
 	return all
+}
+
+// due returns when the next heartbeat is: at its time, or half an interval after
+// the latest if that has no answer from a node that gave one before.
+func (p *peer) due(hb time.Duration) cluster.Instant {
+	if p.acked > 0 && p.acked < p.sent {
+		return min(p.next, p.sent.Add(hb/2))
+	}
+	return p.next
 }
 
 // follows says whether this node leaves the pace of heartbeats to the other.
@@ -175,6 +202,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	if b.Incarnation == m.meta.Incarnation && b.AckDaemon == m.daemon && b.Ack > 0 && b.Ack <= m.now {
 		m.holder.Acked(in.From, b.Ack)
+		p.acked = max(p.acked, b.Ack)
 	}
 	if b.WaitOver && !b.Incarnation.Blank() {
 		m.waitOver = true

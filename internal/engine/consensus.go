@@ -294,15 +294,13 @@ func (m *Machine) tick() {
 }
 
 func (m *Machine) tickRaft() {
-	if m.raft == nil || m.now < m.nextTick {
+	if m.raft == nil || m.now < m.tickDue() {
 		return
 	}
 	missed := m.now.Sub(m.nextTick) / m.timing().Heartbeat // a follower sleeps through some
 	m.nextTick = m.now.Add(m.timing().Heartbeat)
 	if m.leading() {
-		if m.ticks++; m.ticks%idleTicks == 0 || !m.steady() {
-			m.raft.Tick()
-		}
+		m.raft.Tick()
 		return
 	}
 	for range 1 + min(missed, 2*electionTicks) {
@@ -319,6 +317,15 @@ func (m *Machine) tickRaft() {
 		m.campaign = m.now.Add(m.electionTimeout() + m.stagger())
 		_ = m.raft.Campaign() // refused while a change of voters is being applied; tried again
 	}
+}
+
+// tickDue returns when consensus's clock moves next: with every heartbeat, or
+// seldom for a leader while all is steady.
+func (m *Machine) tickDue() cluster.Instant {
+	if m.leading() && m.steady() {
+		return m.nextTick.Add(m.timing().Heartbeat * (idleTicks - 1))
+	}
+	return m.nextTick
 }
 
 // leaderHeard says whether heartbeats of a leader other than this node arrive.

@@ -71,7 +71,6 @@ type Machine struct {
 	lead      cluster.NodeName
 	nextYield cluster.Instant
 	campaign  cluster.Instant // not before this
-	ticks     uint64
 	nextTick  cluster.Instant
 	proposed  string // nonce of the decision that is under way; one at a time
 

@@ -162,7 +162,7 @@ func (m *Machine) nextWake() cluster.Instant {
 		}
 	}
 	if m.leading() || !m.leaderHeard() {
-		sooner(m.nextTick)
+		sooner(m.tickDue())
 	}
 	if m.raft != nil && m.lead == "" {
 		sooner(m.campaign)

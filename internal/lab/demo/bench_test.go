@@ -83,9 +83,16 @@ func daemon(b *testing.B, s *Stage, machine string) int {
 	if err != nil {
 		b.Fatal(err)
 	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", info.PID, info.PID))
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", info.PID))
 	if err != nil {
 		b.Fatal(err)
+	}
+	var children []byte // each is that of the thread that started it
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err == nil {
+			children = append(append(children, data...), ' ')
+		}
 	}
 	for _, f := range strings.Fields(string(children)) {
 		pid, err := strconv.Atoi(f)
