@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,12 +32,19 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/watchdog"
 )
 
+// linkPing is how often an idle connection to a linked cluster is tried. A
+// request does not depend on it: it tries the next address after milliseconds.
+const linkPing = 3 * time.Second
+
 // Run runs the daemon of this node until ctx ends; then it hands its groups over
 // and returns. An error says why it could not start or go on.
 func Run(ctx context.Context, o Options) error {
 	if err := makeDirs(o.Dirs); err != nil {
 		return err
 	}
+	// The daemon waits nearly all the time; a second processor only costs it the
+	// waking of threads that find nothing to do.
+	runtime.GOMAXPROCS(1)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	d := &Daemon{
@@ -171,7 +179,7 @@ func (d *Daemon) wire(closers *closeStack) error {
 	fip := floatingip.New(floatingip.Options{Network: network, Log: d.log, Failed: d.actor.failed})
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
-	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: d.askable})
+	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: d.askable, PingEvery: linkPing})
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.sender.Run, d.peers.Run, d.beats.Run, d.journal.Run)
 	dogs := watchdog.Opener{Run: d.dirs.Run, Log: d.log}
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}

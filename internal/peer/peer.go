@@ -26,8 +26,9 @@ import (
 
 const (
 	queueLength  = 512 // frames that wait on one path; the oldest are dropped
-	pingEvery    = 500 * time.Millisecond
-	silentFor    = 1500 * time.Millisecond // a path without a frame for this long is dead
+	pingEvery    = 2 * time.Second
+	silentFor    = 7 * time.Second         // a path without a frame for this long is dead
+	unackedFor   = 1500 * time.Millisecond // and so is one that acknowledges nothing that was sent for this long
 	dialTimeout  = time.Second
 	backoffMin   = 50 * time.Millisecond
 	backoffMax   = 500 * time.Millisecond
@@ -439,6 +440,6 @@ func setUserTimeout(c net.Conn) {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silentFor.Milliseconds()))
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedFor.Milliseconds()))
 	})
 }
