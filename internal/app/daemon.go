@@ -77,6 +77,7 @@ type Daemon struct {
 
 	current  atomic.Pointer[config.File]
 	progress atomic.Pointer[time.Time] // of the engine's latest step
+	passed   chan struct{}             // capacity 1: the engine has made a step
 	guard    atomic.Int64              // engine.Effects.Guard
 	newFile  chan *config.File         // capacity 1: the latest wins
 	inbox    chan gossipIn             // events of other nodes, which may wait for the disk
@@ -176,6 +177,10 @@ func (d *Daemon) Do(eff engine.Effects) {
 	d.guard.Store(int64(eff.Guard))
 	now := time.Now()
 	d.progress.Store(&now)
+	select {
+	case d.passed <- struct{}{}:
+	default:
+	}
 }
 
 // act starts what the effects want done outside; nothing here waits but the

@@ -50,7 +50,7 @@ func Run(ctx context.Context, o Options) error {
 	d := &Daemon{
 		opt: o, dirs: o.Dirs, log: o.Log, ctx: life, product: script.ThisProduct(o.Version),
 		answered: &answered{byID: map[cluster.RequestID]*answer{}}, waiting: map[cluster.RequestID]chan engine.Reply{},
-		newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
+		passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
 	var closers closeStack
 	defer closers.close(o.Log)
@@ -186,7 +186,7 @@ func (d *Daemon) wire(closers *closeStack) error {
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{
 		config.KindNICLink:   niclink.New(niclink.Host{Network: network}),
 		config.KindCustom:    custom.New(custom.Scripts{Product: d.product, Log: d.log}, d.dirs),
-		config.KindUserspace: userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Log: d.log}),
+		config.KindUserspace: userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Passed: d.passed, Log: d.log}),
 	}
 	closers.push("monitors", func() error { d.monitors.stop(); return nil })
 	if !keepsAlive(f, d.node) {

@@ -42,7 +42,10 @@ type Options struct {
 	// reading of time.Now. It is called from another goroutine. The zero time
 	// means that the loop has not begun: nothing is armed before.
 	Progress func() time.Time
-	Log      *slog.Logger
+	// Passed, if not nil, receives something after passes of the main loop, so
+	// that feeding costs no waking of its own. Capacity 1; may miss some.
+	Passed <-chan struct{}
+	Log    *slog.Logger
 }
 
 // Driver is the kind userspace.
@@ -60,14 +63,26 @@ func (d *Driver) Watch(ctx context.Context, _ monitor.Env, m config.Monitor, rep
 	}
 	w := &watch{o: d.o, m: m, fresh: m.UserSp.Timeout / 4, report: report}
 	defer w.release(ctx)
-	every := time.NewTicker(max(w.fresh/2, 10*time.Millisecond))
-	defer every.Stop()
+	soon := max(w.fresh/2, 10*time.Millisecond)
+	late := soon
+	if d.o.Passed != nil {
+		late = max(w.fresh, 10*time.Millisecond)
+	}
+	timer := time.NewTimer(late)
+	defer timer.Stop()
 	for {
 		w.pass()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-every.C:
+		fed := time.Now()
+		timer.Reset(late)
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-d.o.Passed:
+				waiting = time.Since(fed) < soon
+			case <-timer.C:
+				waiting = false
+			}
 		}
 	}
 }
