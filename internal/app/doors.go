@@ -40,12 +40,13 @@ func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
 			Hint: "is another daemon running, or should the cluster file name another port?"}
 	}
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
+	away := newTurnedAway(d.record)
 	inside := &http.Server{
 		Handler:           asCaller(handler, func(*http.Request) httpapi.Caller { return httpapi.Caller{Kind: httpapi.Local, Name: "root"} }),
 		ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet,
 	}
 	outside := &http.Server{
-		Handler: asCaller(handler, d.whoCalls), TLSConfig: d.id.ServerTLS(d.trust),
+		Handler: asCaller(away.calls(handler), d.whoCalls), TLSConfig: away.handshakes(d.ctx, d.id.ServerTLS(d.trust)),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet,
 	}
 	return []func() error{
@@ -79,10 +80,7 @@ func asCaller(h http.Handler, who func(*http.Request) httpapi.Caller) http.Handl
 }
 
 func (d *Daemon) whoCalls(r *http.Request) httpapi.Caller {
-	c := httpapi.Caller{Kind: httpapi.Anonymous}
-	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		c.Addr = a.Addr().Unmap()
-	}
+	c := httpapi.Caller{Kind: httpapi.Anonymous, Addr: addrOf(r.RemoteAddr)}
 	if r.TLS == nil {
 		return c
 	}
@@ -93,6 +91,15 @@ func (d *Daemon) whoCalls(r *http.Request) httpapi.Caller {
 		c.Kind, c.Name, c.Link = httpapi.Linked, string(who.Cluster), who.Link
 	}
 	return c
+}
+
+// addrOf returns the address of HOST:PORT; IPv4 as such.
+func addrOf(hostPort string) netip.Addr {
+	a, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap()
 }
 
 // localDoor opens the socket for root on this machine.

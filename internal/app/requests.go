@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,13 +71,13 @@ func (a *answered) once(ctx context.Context, id cluster.RequestID, f func() (api
 	}
 }
 
-// senderIP is how the log names the sender: its address in the form of a socket
-// that takes both families.
-func senderIP(c httpapi.Caller) string {
-	if c.Addr.Is4() {
-		return "::ffff:" + c.Addr.String()
+// mapped is how the log names a sender: its address in the form of a socket that
+// takes both families.
+func mapped(a netip.Addr) string {
+	if a.Is4() {
+		return "::ffff:" + a.String()
 	}
-	return c.Addr.String()
+	return a.String()
 }
 
 // Request carries out what a linked cluster asks, if it may ask that.
@@ -143,7 +144,7 @@ func answerOf(id cluster.RequestID, a state.Answer) api.Answer {
 func (d *Daemon) refuseRequest(ctx context.Context, c httpapi.Caller, r api.Request, code, hint, format string, args ...any) *api.Error {
 	no := &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Hint: hint}
 	d.record(ctx, api.Event{Level: cluster.LevelWarn, Module: "apisv", Code: "request-refused", Cause: r.Cause, Fields: requestFields(c, r),
-		Text: fmt.Sprintf("A request (%s) from %s (IP=%s) was refused: %s.", r.Verb, c.Link, senderIP(c), strings.TrimSuffix(no.Message, "."))})
+		Text: fmt.Sprintf("A request (%s) from %s (IP=%s) was refused: %s.", r.Verb, c.Link, mapped(c.Addr), strings.TrimSuffix(no.Message, "."))})
 	return no
 }
 
@@ -165,7 +166,7 @@ func (d *Daemon) groupFailover(ctx context.Context, c httpapi.Caller, link *stat
 	fields := requestFields(c, r)
 	fields["group"] = string(group)
 	cause := d.record(ctx, api.Event{Level: cluster.LevelInfo, Module: "apisv", Code: "request-move", Cause: r.Cause, Fields: fields,
-		Text: fmt.Sprintf("There was a request to move group(%s) from the clpgrp command(IP=%s).", group, senderIP(c))})
+		Text: fmt.Sprintf("There was a request to move group(%s) from the clpgrp command(IP=%s).", group, mapped(c.Addr))})
 	ans, no := d.ask(ctx, admission.Ask{ID: r.ID, Kind: admission.GroupMove, Group: group, Cause: cause, Wall: time.Now(),
 		Why: fmt.Sprintf("asked for by cluster %s", c.Link)})
 	if no != nil {
@@ -205,7 +206,7 @@ func (d *Daemon) execScript(ctx context.Context, c httpapi.Caller, link *state.L
 		return api.Answer{}, d.refuseRequest(ctx, c, r, "script-refused", "on the receiving node: owned by root, executable, not writable by others", "%v", err)
 	}
 	cause := d.record(ctx, api.Event{Level: cluster.LevelInfo, Module: "apisv", Code: "request-script", Cause: r.Cause, Fields: requestFields(c, r),
-		Text: fmt.Sprintf("There was a request to run script(%s) from %s (IP=%s).", r.Script, c.Link, senderIP(c))})
+		Text: fmt.Sprintf("There was a request to run script(%s) from %s (IP=%s).", r.Script, c.Link, mapped(c.Addr))})
 	// The script goes on if the asker goes away: it acts once, whoever still listens.
 	res, err := script.Run(d.ctx, script.Spec{
 		Path: path, Timeout: f.Requests.ScriptTimeout,

@@ -41,7 +41,7 @@ func BenchmarkIdle(b *testing.B) {
 			b.Error(err)
 		}
 	}()
-	s := Reference(l)
+	s := Reference(l, "CLP-1")
 	if err := s.Build(ctx, func(string) {}); err != nil {
 		b.Fatal(err)
 	}

@@ -85,11 +85,13 @@ func compare(c Cast, pulled time.Time, events []api.Event) []Line {
 		}
 		want := pattern(o.text, c)
 		i := slices.IndexFunc(events, func(e api.Event) bool {
-			return e.Node == parts[o.node] && e.Module == o.module && !e.Time.Before(pulled) && want.MatchString(e.Text)
+			// Whichever guest got the request first carries it out and says so.
+			from := e.Node == parts[o.node] || o.module == "apisv" && e.Node == c.Standby
+			return from && e.Module == o.module && !e.Time.Before(pulled) && want.MatchString(e.Text)
 		})
 		if i >= 0 {
 			at, after := events[i].Time, ms(events[i].Time.Sub(pulled))
-			l.Time, l.AfterMS, l.Text = &at, &after, events[i].Text
+			l.Node, l.Time, l.AfterMS, l.Text = string(events[i].Node), &at, &after, events[i].Text
 		}
 		lines = append(lines, l)
 	}

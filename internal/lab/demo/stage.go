@@ -31,9 +31,15 @@ type Stage struct {
 }
 
 // Reference returns the stage of the reference scenario for a lab of the
-// reference layout.
-func Reference(l *lab.Lab) *Stage {
-	return &Stage{Lab: l, Host: host, Guests: []string{active, standby}, Client: "client", URL: "http://10.2.102.50/", Group: "failover", Resource: "exec"}
+// reference layout. The agent is on the host of the guest where the group is to
+// be when the cable is pulled.
+func Reference(l *lab.Lab, start string) *Stage {
+	s := &Stage{Lab: l, Host: host, Guests: []string{active, standby}, Client: "client", URL: "http://10.2.102.50/", Group: "failover", Resource: "exec"}
+	if start == standby {
+		s.Host = "bay8-esx"
+		s.Names = []string{host, s.Host, "10.2.102.17", "10.2.102.18"}
+	}
+	return s
 }
 
 const (
@@ -100,18 +106,34 @@ func (s *Stage) Build(ctx context.Context, say func(string)) error {
 	if err := s.names(ctx, s.Host); err != nil {
 		return err
 	}
-	if err := s.found(ctx, s.Guests[0], "vmcluster.yaml", say); err != nil {
+	file, err := s.example("vmcluster.yaml")
+	if err != nil {
 		return err
 	}
-	for _, g := range s.Guests[1:] {
-		if err := s.joins(ctx, g, say); err != nil {
+	if err := s.Cluster(ctx, file, say, s.Guests...); err != nil {
+		return err
+	}
+	if file, err = s.example("bay7-esx.yaml"); err != nil {
+		return err
+	}
+	if err := s.Cluster(ctx, file, say, s.Host); err != nil {
+		return err
+	}
+	return s.link(ctx, say)
+}
+
+// Cluster makes a cluster of machines by a cluster file and starts their
+// daemons.
+func (s *Stage) Cluster(ctx context.Context, file []byte, say func(string), machines ...string) error {
+	if err := s.found(ctx, machines[0], file, say); err != nil {
+		return err
+	}
+	for _, m := range machines[1:] {
+		if err := s.joins(ctx, machines[0], m, say); err != nil {
 			return err
 		}
 	}
-	if err := s.found(ctx, s.Host, "bay7-esx.yaml", say); err != nil {
-		return err
-	}
-	return s.join(ctx, say)
+	return nil
 }
 
 func (s *Stage) names(ctx context.Context, machine string) error {
@@ -120,13 +142,9 @@ func (s *Stage) names(ctx context.Context, machine string) error {
 }
 
 // found makes a cluster on a machine and starts its daemon.
-func (s *Stage) found(ctx context.Context, machine, file string, say func(string)) error {
+func (s *Stage) found(ctx context.Context, machine string, file []byte, say func(string)) error {
 	say("make a cluster on " + machine)
-	text, err := s.example(file)
-	if err != nil {
-		return err
-	}
-	if err := s.Lab.WriteFile(ctx, machine, "/root/cluster.yaml", 0o644, text); err != nil {
+	if err := s.Lab.WriteFile(ctx, machine, "/root/cluster.yaml", 0o644, file); err != nil {
 		return err
 	}
 	if _, err := s.Do(ctx, machine, "tasuki", "init", "/root/cluster.yaml", "--node", machine); err != nil {
@@ -139,15 +157,20 @@ func (s *Stage) start(ctx context.Context, machine string) error {
 	if _, err := s.Lab.Service(ctx, machine, "start"); err != nil {
 		return fmt.Errorf("start the daemon on %s: %w", machine, err)
 	}
+	return s.Answers(ctx, machine)
+}
+
+// Answers waits until a machine's daemon answers.
+func (s *Stage) Answers(ctx context.Context, machine string) error {
 	return s.Until(ctx, "the daemon on "+machine+" answers", func() (bool, error) {
 		_, err := s.Status(ctx, machine)
 		return err == nil, nil
 	})
 }
 
-func (s *Stage) joins(ctx context.Context, machine string, say func(string)) error {
+func (s *Stage) joins(ctx context.Context, first, machine string, say func(string)) error {
 	say(machine + " joins")
-	token, err := s.Do(ctx, s.Guests[0], "tasuki", "token", "join", "--node", machine)
+	token, err := s.Do(ctx, first, "tasuki", "token", "join", "--node", machine)
 	if err != nil {
 		return err
 	}
@@ -157,8 +180,8 @@ func (s *Stage) joins(ctx context.Context, machine string, say func(string)) err
 	return s.start(ctx, machine)
 }
 
-// join links the two clusters and waits until all is well.
-func (s *Stage) join(ctx context.Context, say func(string)) error {
+// link links the two clusters and waits until all is well.
+func (s *Stage) link(ctx context.Context, say func(string)) error {
 	say("link " + s.Host + " with the guests")
 	token, err := s.Do(ctx, s.Guests[0], "tasuki", "link", "invite", s.Host, "--verbs", "GRP_FAILOVER,EXEC_SCRIPT", "--groups", s.Group)
 	if err != nil {

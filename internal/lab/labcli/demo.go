@@ -24,7 +24,7 @@ func demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "demo", Short: "Run the reference scenario: pull a cable, watch the group move",
 		Long: `Run the reference scenario in a lab: two hosts with a guest each, a cluster of
-the guests, an agent on the first host. The cable of a NIC of that host is
+the guests, an agent on the host under the group. The cable of a NIC of that host is
 pulled; its agent asks the guests' cluster, which moves the group. A client asks
 the service all the time. The table shows each line of the log of 2010 beside
 ours, and where the client's outage went.`,
@@ -38,8 +38,8 @@ ours, and where the client's outage went.`,
 	f.BoolVar(&o.keep, "keep", false, "leave the lab running, and say how to look inside")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.IntVar(&o.runs, "runs", 1, "how often; the cable is plugged in and the group moved back in between")
-	f.StringVar(&o.nic, "nic", "vmnic1", "the NIC of bay7-esx whose cable is pulled")
-	f.StringVar(&o.start, "start", "CLP-1", "where the group is when the cable is pulled")
+	f.StringVar(&o.nic, "nic", "vmnic1", "the NIC of the host whose cable is pulled")
+	f.StringVar(&o.start, "start", "CLP-1", "where the group is when the cable is pulled; the host is the one under it")
 	return c
 }
 
@@ -61,7 +61,7 @@ func playDemo(ctx context.Context, o demoOptions, out io.Writer, say func(string
 			}
 		}()
 	}
-	s := demo.Reference(l)
+	s := demo.Reference(l, o.start)
 	if err := s.Build(ctx, say); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func playDemo(ctx context.Context, o demoOptions, out io.Writer, say func(string
 	}
 	if o.keep {
 		fmt.Fprintf(out, "\nThe lab %q goes on. Look inside:\n", l.Name())
-		for _, line := range []string{"status", "exec CLP-2 -- tasuki status", "exec CLP-2 -- tasuki explain", "exec bay7-esx -- tasuki event", "plug bay7-esx " + o.nic, "exec CLP-2 -- tasuki group move failover", "down"} {
+		for _, line := range []string{"status", "exec CLP-2 -- tasuki status", "exec CLP-2 -- tasuki explain", "exec " + s.Host + " -- tasuki event", "plug " + s.Host + " " + o.nic, "exec CLP-2 -- tasuki group move failover", "down"} {
 			fmt.Fprintf(out, "  bin/tasuki lab %s\n", line)
 		}
 	}
