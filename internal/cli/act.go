@@ -207,12 +207,13 @@ func (p *program) request() *cobra.Command {
 	var group, res, script string
 	var hosts []string
 	var wait time.Duration
+	var id string
 	failover := &cobra.Command{Use: "failover --group GROUP|--resource RESOURCE --host HOST,...", Short: "Ask for a group to move", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (group == "") == (res == "") || len(hosts) == 0 {
 				return usageError{fmt.Errorf("name either a group or a resource, and at least one host")}
 			}
-			return p.send(cmd.Context(), api.SendRequest{Hosts: hosts, Wait: wait, Request: api.Request{
+			return p.send(cmd.Context(), api.SendRequest{Hosts: hosts, Wait: wait, Request: api.Request{ID: cluster.RequestID(id),
 				Verb: cluster.VerbGroupFailover, Group: cluster.GroupName(group), Resource: cluster.ResourceName(res)}})
 		}}
 	failover.Flags().StringVar(&group, "group", "", "the group")
@@ -222,12 +223,13 @@ func (p *program) request() *cobra.Command {
 			if script == "" || len(hosts) == 0 {
 				return usageError{fmt.Errorf("name a script, and at least one host")}
 			}
-			return p.send(cmd.Context(), api.SendRequest{Hosts: hosts, Wait: wait, Request: api.Request{Verb: cluster.VerbExecScript, Script: script}})
+			return p.send(cmd.Context(), api.SendRequest{Hosts: hosts, Wait: wait, Request: api.Request{ID: cluster.RequestID(id), Verb: cluster.VerbExecScript, Script: script}})
 		}}
 	run.Flags().StringVar(&script, "script", "", "its name in the receiver's directory")
 	for _, sub := range []*cobra.Command{failover, run} {
 		sub.Flags().StringSliceVar(&hosts, "host", nil, "addresses or names of nodes of a linked cluster")
 		sub.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for answers")
+		sub.Flags().StringVar(&id, "id", "", "the id of a request that was sent before: it acts once, and answers the same (default: a new one)")
 		c.AddCommand(sub)
 	}
 	return c
