@@ -79,7 +79,7 @@ func (m *Machine) beat() {
 		p.beats++
 		b := beat{
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
-			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks,
+			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied,
 		}
 		b.Heard = m.heardPaths(&f.Nodes[i], p)
 		paths := m.beatPaths(&f.Nodes[i], p, b.Heard)
@@ -204,6 +204,9 @@ func (m *Machine) takeBeat(in BeatIn) {
 		m.holder.Acked(in.From, b.Ack)
 		p.acked = max(p.acked, b.Ack)
 	}
+	if b.Incarnation == m.meta.Incarnation {
+		m.agreed = max(m.agreed, b.Applied)
+	}
 	if b.WaitOver && !b.Incarnation.Blank() {
 		m.waitOver = true
 	}
@@ -253,16 +256,19 @@ func (m *Machine) condemned() bool {
 }
 
 // mayRun says whether groups may be started here now.
-func (m *Machine) mayRun() bool {
-	end, held := m.leaseEnd()
-	return held && m.now < end.Add(-m.timing().Isolate) && !m.isolated
-}
+func (m *Machine) mayRun() bool { return m.mayRunSoon() && !m.isolated && m.current() }
+
+// current says whether we have applied all that the nodes that we hear had. A
+// voter that acknowledges us again after we were declared down has applied that
+// we are up again, and so what was decided in between: without it, a lease is
+// no right to what we ran before.
+func (m *Machine) current() bool { return m.applied >= m.agreed }
 
 // checkLease isolates in time, and undoes it when the lease has come back.
 func (m *Machine) checkLease() {
 	m.checkWait()
 	m.arbitrate()
-	if m.mayRunSoon() {
+	if m.mayRunSoon() && (!m.isolated || m.current()) {
 		if m.isolated {
 			m.restore()
 		}

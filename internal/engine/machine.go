@@ -67,6 +67,7 @@ type Machine struct {
 	conf      *raftpb.ConfState
 	applied   uint64
 	followed  uint64 // applied, when follow last looked
+	agreed    uint64 // the most of the log that any node of our life of consensus said it has applied
 	replayed  uint64 // entries up to this one were agreed on before this start: no lines for them
 	lead      cluster.NodeName
 	nextYield cluster.Instant

@@ -99,6 +99,7 @@ func (m *Machine) goSolo(other cluster.NodeName, why string) {
 	must(m.restoreLog(Options{Snapshot: p.Snapshot, HardState: p.HardState}))
 	must(m.startRaft())
 	m.holder.Forget()
+	m.agreed = 0
 	m.resetAsks()
 	must(m.raft.Campaign())
 	m.drainRaft()
@@ -143,6 +144,7 @@ func (m *Machine) yield(to cluster.NodeName, b beat) {
 	m.seed = m.file()
 	m.st = state.New()
 	m.holder.Forget()
+	m.agreed = 0
 	m.resetAsks()
 	m.eff.Persist = &Persist{Reset: true}
 	m.saveMeta()

@@ -41,6 +41,7 @@ type beat struct {
 	Departing   bool                `json:"x,omitempty"` // it is about to stop by plan and wants to be no voter any more
 	Active      []cluster.GroupName `json:"g,omitempty"` // what it runs, in this life of consensus or an older one
 	Acks        []cluster.NodeName  `json:"k,omitempty"` // whose heartbeats the sender acknowledges
+	Applied     uint64              `json:"n,omitempty"` // how much of the log the sender has applied
 	Heard       []int               `json:"h,omitempty"` // indices of the receiver's addresses from which heartbeats arrive
 }
 

@@ -39,7 +39,7 @@ func (w *World) fault() {
 	b := w.names[w.rng.IntN(len(w.names))]
 	n := w.nodes[a]
 	path := w.rng.IntN(3) - 1
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(13) {
 	case 0:
 		w.Crash(a)
 	case 1, 2, 3:
@@ -56,6 +56,9 @@ func (w *World) fault() {
 	case 7, 8:
 		w.Heal(a, b, -1)
 		w.Heal(b, a, -1)
+	case 12:
+		w.cutOff(a, true)
+		w.after(time.Duration(w.rng.Int64N(int64(4*time.Second))), func() { w.cutOff(a, false) })
 	case 9:
 		if n.machine != nil && !n.paused {
 			w.Pause(a)
@@ -68,6 +71,16 @@ func (w *World) fault() {
 		g := w.file.Groups[w.rng.IntN(len(w.file.Groups))].Name
 		if n.machine != nil && !n.paused {
 			w.Ask(a, admission.Ask{Kind: admission.GroupMove, Group: g})
+		}
+	}
+}
+
+// cutOff ends all traffic of a node, or heals it.
+func (w *World) cutOff(name cluster.NodeName, cut bool) {
+	for _, other := range w.names {
+		if other != name {
+			w.setCut(name, other, -1, cut)
+			w.setCut(other, name, -1, cut)
 		}
 	}
 }
@@ -91,14 +104,8 @@ func (w *World) revive(name cluster.NodeName) {
 
 // settle ends all faults and says what does not run again within the bound.
 func (w *World) settle() string {
-	for _, a := range w.names {
-		for _, b := range w.names {
-			if a != b {
-				w.Heal(a, b, -1)
-			}
-		}
-	}
 	for _, n := range w.names {
+		w.cutOff(n, false)
 		w.revive(n)
 	}
 	w.Run(30 * time.Second)

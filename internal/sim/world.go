@@ -34,6 +34,7 @@ type World struct {
 	nodes  map[cluster.NodeName]*Node
 	names  []cluster.NodeName
 	cut    map[link]bool
+	redial map[link]time.Duration // until then the streams of a healed link are being set up again
 	text   string
 	file   *config.File
 	daemon int
@@ -118,7 +119,7 @@ func NewWorld(text string, seed uint64) (*World, error) {
 	}
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), nodes: map[cluster.NodeName]*Node{},
-		cut: map[link]bool{}, text: text, file: f, behave: map[string]behavior{},
+		cut: map[link]bool{}, redial: map[link]time.Duration{}, text: text, file: f, behave: map[string]behavior{},
 		pings: map[cluster.NodeName]bool{}, answers: map[cluster.RequestID]engine.Reply{},
 	}
 	for i := range f.Nodes {
@@ -235,10 +236,26 @@ func (w *World) Heal(a, b cluster.NodeName, path int) { w.setCut(a, b, path, fal
 
 func (w *World) setCut(a, b cluster.NodeName, path int, cut bool) {
 	for i := range w.file.Node(b).Addresses {
-		if path < 0 || i == path {
-			w.cut[link{a, b, i}] = cut
+		l := link{a, b, i}
+		if path >= 0 && i != path || w.cut[l] == cut {
+			continue
+		}
+		w.cut[l] = cut
+		if !cut {
+			w.redial[l] = w.now + time.Duration(w.rng.Int64N(int64(redialWithin)))
 		}
 	}
+}
+
+// redialWithin bounds how long streams need after a link works again; datagrams
+// get through at once.
+const redialWithin = 500 * time.Millisecond
+
+// streams says whether a stream between two nodes works on a path, which takes
+// both directions.
+func (w *World) streams(a, b cluster.NodeName, path int) bool {
+	there, back := link{a, b, path}, link{b, a, path}
+	return !w.cut[there] && !w.cut[back] && w.now >= w.redial[there] && w.now >= w.redial[back]
 }
 
 func (w *World) clock() cluster.Instant { return cluster.Instant(time.Hour + w.now) }
@@ -358,7 +375,7 @@ func (w *World) transmit(n *Node, eff engine.Effects) {
 			continue
 		}
 		for path := range w.file.Node(s.To).Addresses { // the transport delivers once, over whatever works
-			if !w.cut[link{n.name, s.To, path}] {
+			if w.streams(n.name, s.To, path) {
 				w.deliver(to, engine.Event{Peer: &engine.PeerIn{From: n.name, Data: s.Data}})
 				break
 			}

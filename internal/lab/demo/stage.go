@@ -88,8 +88,7 @@ func (s *Stage) copyScripts(ctx context.Context, machine, from, to string) error
 func (s *Stage) Build(ctx context.Context, say func(string)) error {
 	for _, g := range s.Guests {
 		say("install " + g)
-		to := path.Join(etc, "scripts", s.Group, s.Resource)
-		if err := s.copyScripts(ctx, g, "scripts/failover/exec", to); err != nil {
+		if err := s.Scripts(ctx, g); err != nil {
 			return err
 		}
 		if err := s.copyScripts(ctx, g, "scripts/clptrnreq", requestDir); err != nil {
@@ -134,6 +133,11 @@ func (s *Stage) Cluster(ctx context.Context, file []byte, say func(string), mach
 		}
 	}
 	return nil
+}
+
+// Scripts installs the business's start and stop scripts on a machine.
+func (s *Stage) Scripts(ctx context.Context, machine string) error {
+	return s.copyScripts(ctx, machine, "scripts/failover/exec", path.Join(etc, "scripts", s.Group, s.Resource))
 }
 
 func (s *Stage) names(ctx context.Context, machine string) error {

@@ -107,7 +107,9 @@ func (w *watch) pass() {
 		return
 	}
 	if age := time.Since(progress); age > w.fresh {
-		w.tell(CodeStandstill, "The main loop of the daemon makes no progress.", "age", age)
+		if age > w.m.UserSp.Timeout/2 { // before that it may just be idle, or have waited for its turn
+			w.tell(CodeStandstill, "The main loop of the daemon makes no progress.", "age", age)
+		}
 		return
 	}
 	var err error

@@ -1,0 +1,7 @@
+//go:build !race
+
+package lab_test
+
+var raceFlag []string
+
+const cgo = "0"
