@@ -78,9 +78,17 @@ func (s *supervisor) loses(name string) map[string][]net.HardwareAddr {
 // filter makes the rules of a running machine what the cuts say. A frame is
 // dropped where it comes in, by the hardware address that it comes from: so
 // ARP, every IP version and floating addresses are cut alike, and the sender
-// gets no error, as with a real network.
+// gets no error, as with a real network. A paused machine gets no frame at all:
+// its kernel is this machine's, which is not paused and would answer.
 func (s *supervisor) filter(m *unit) error {
 	lost := s.loses(m.spec.Name)
+	policy := nftables.ChainPolicyAccept
+	if m.state == Paused {
+		policy = nftables.ChainPolicyDrop
+		for _, v := range s.sights(m.spec.Name) {
+			lost[v.device] = nil
+		}
+	}
 	if len(lost) == 0 && !m.filtered {
 		return nil
 	}
@@ -93,11 +101,10 @@ func (s *supervisor) filter(m *unit) error {
 	if len(lost) > 0 {
 		conn.AddTable(table)
 	}
-	accept := nftables.ChainPolicyAccept
 	for device, macs := range lost {
 		chain := conn.AddChain(&nftables.Chain{
 			Name: "in-" + device, Table: table, Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter, Device: device, Policy: &accept,
+			Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter, Device: device, Policy: &policy,
 		})
 		for _, mac := range macs {
 			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{

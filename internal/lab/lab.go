@@ -363,7 +363,8 @@ func (l *Lab) Boot(ctx context.Context, machine string) error {
 	return l.ask(ctx, ask{Op: "boot", Machine: machine})
 }
 
-// Pause stops every process of a machine where it is.
+// Pause stops every process of a machine where it is, and the machine answers
+// nothing, as a virtual machine that its host has stopped.
 func (l *Lab) Pause(ctx context.Context, machine string) error {
 	return l.ask(ctx, ask{Op: "pause", Machine: machine})
 }

@@ -65,7 +65,7 @@ func (s *supervisor) doPause(ctx context.Context, m *unit, pause bool) error {
 		return fmt.Errorf("pause or resume %s: %w", m.spec.Name, err)
 	}
 	m.state, m.why, m.since = become, map[bool]string{true: "paused", false: "resumed"}[pause], time.Now()
-	return nil
+	return s.filter(m)
 }
 
 func (s *supervisor) doCut(c Cut) error {

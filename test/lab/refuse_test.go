@@ -87,7 +87,7 @@ func TestRefusals(t *testing.T) {
 	// A link that was removed asks no more.
 	do(t, s, "CLP-1", "tasuki", "link", "remove", "bay8-esx")
 	fails(t, s, "bay8-esx", "tasuki", "request", "script", "--script", "failover_message.sh", "--host", "CLP-1", "--wait", "2s")
-	told(t, s, "CLP-1", "access-refused", "bay8-esx")
+	told(t, s, "CLP-1", "access-refused", "may not do this")
 	stays(t, s, "CLP-1", 300*time.Millisecond)
 	if n := count(t, s, "CLP-1", "group-stop-begun"); n != 0 {
 		t.Errorf("the group was stopped %d times", n)
