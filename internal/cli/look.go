@@ -123,19 +123,28 @@ func (p *program) config() *cobra.Command {
 	return c
 }
 
+// clusterFile reads a cluster file and shows every problem of it at its place.
+func (p *program) clusterFile(path string) (*config.File, string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, "", &api.Error{Code: "config-unreadable", Message: err.Error(), Hint: "name the cluster file; tasuki config show prints the one in force"}
+	}
+	f, errs := config.Parse(path, text)
+	for _, e := range errs {
+		fmt.Fprintln(p.err, e)
+	}
+	if len(errs) > 0 {
+		return nil, "", &api.Error{Code: "config-invalid", Message: fmt.Sprintf("%d problems in %s", len(errs), path), Hint: "docs/cluster-file.md lists every key"}
+	}
+	return f, string(text), nil
+}
+
 func (p *program) configCheck() *cobra.Command {
 	return &cobra.Command{Use: "check FILE", Short: "Check a cluster file; no daemon is needed", Args: args(1, 1, "a file"),
 		RunE: func(_ *cobra.Command, a []string) error {
-			text, err := os.ReadFile(a[0])
+			f, _, err := p.clusterFile(a[0])
 			if err != nil {
-				return &api.Error{Code: "config-unreadable", Message: err.Error()}
-			}
-			f, errs := config.Parse(a[0], text)
-			for _, e := range errs {
-				fmt.Fprintln(p.err, e)
-			}
-			if len(errs) > 0 {
-				return &api.Error{Code: "config-invalid", Message: fmt.Sprintf("%d problems in %s", len(errs), a[0]), Hint: "docs/cluster-file.md lists every key"}
+				return err
 			}
 			for _, w := range f.Warnings() {
 				fmt.Fprintf(p.out, "warning: %s\n", w)
@@ -205,11 +214,11 @@ func (p *program) showPlan(cmd *cobra.Command, text string) (api.ConfigPlan, err
 func (p *program) configDiff() *cobra.Command {
 	return &cobra.Command{Use: "diff FILE", Short: "Show what a cluster file would change, and what that would do", Args: args(1, 1, "a file"),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			text, err := os.ReadFile(a[0])
+			_, text, err := p.clusterFile(a[0])
 			if err != nil {
-				return &api.Error{Code: "config-unreadable", Message: err.Error()}
+				return err
 			}
-			_, err = p.showPlan(cmd, string(text))
+			_, err = p.showPlan(cmd, text)
 			return err
 		}}
 }
@@ -219,14 +228,14 @@ func (p *program) configApply() *cobra.Command {
 	var note string
 	c := &cobra.Command{Use: "apply FILE", Short: "Put a cluster file in force on all nodes, or on none", Args: args(1, 1, "a file"),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			text, err := os.ReadFile(a[0])
+			_, text, err := p.clusterFile(a[0])
 			if err != nil {
-				return &api.Error{Code: "config-unreadable", Message: err.Error()}
+				return err
 			}
 			if note == "" {
 				note = filepath.Base(a[0])
 			}
-			return p.apply(cmd, string(text), note, yes)
+			return p.apply(cmd, text, note, yes)
 		}}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().StringVar(&note, "note", "", "kept in the history")
