@@ -74,15 +74,19 @@ func (d *Daemon) Follow(ctx context.Context) <-chan api.Event {
 	return out
 }
 
+// explainable bounds how many incidents are looked through for one that acted.
+const explainable = 64
+
 // Explain returns the events from the first cause of the given one to the last
-// effect; "" means the latest incident.
+// effect; "" means the latest incident: one with a plan or an error, else any.
 func (d *Daemon) Explain(_ context.Context, id cluster.EventID) ([]api.Event, error) {
 	if id == "" {
-		latest := d.journal.Incidents(1)
+		latest := d.journal.Incidents(explainable)
 		if len(latest) == 0 {
 			return nil, &api.Error{Code: "no-incident", Message: "nothing has happened yet that needs an explanation", Hint: "tasuki event shows the log"}
 		}
-		id = latest[0].Root.ID
+		acted := slices.IndexFunc(latest, func(i journal.Incident) bool { return i.Plan || i.Level == cluster.LevelError })
+		id = latest[max(acted, 0)].Root.ID
 	}
 	chain := d.journal.Chain(id)
 	if len(chain) == 0 {

@@ -20,8 +20,12 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
 
-// program is the tasuki of all machines.
-var program string
+// program is the tasuki of all machines, daemon the service of all: the same,
+// or its twin with the race detector.
+var (
+	program string
+	daemon  []string
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -31,20 +35,33 @@ func run(m *testing.M) int {
 	if os.Geteuid() != 0 {
 		return m.Run() // every test says why it cannot run
 	}
-	dir, err := os.MkdirTemp("", "tasuki-test")
+	// Machines see the outer /var/tmp.
+	dir, err := os.MkdirTemp("/var/tmp", "tasuki-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "tasuki")
-	build := exec.Command("go", append(append([]string{"build"}, raceFlag...), "-o", program, "github.com/tasuki-ha/tasuki/cmd/tasuki")...)
-	build.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
+	err = build(program, "CGO_ENABLED=0")
+	if err == nil && raced {
+		daemon = []string{filepath.Join(dir, "tasuki-race"), "daemon"}
+		err = build(daemon[0], "CGO_ENABLED=1", "-race")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
+}
+
+func build(to, env string, flags ...string) error {
+	c := exec.Command("go", append(append([]string{"build"}, flags...), "-o", to, "github.com/tasuki-ha/tasuki/cmd/tasuki")...)
+	c.Env = append(os.Environ(), env)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func must(t *testing.T, err error) {
@@ -71,7 +88,7 @@ func up(t *testing.T, layout string) *lab.Lab {
 	l, err := lab.Shipped(layout)
 	must(t, err)
 	name := fmt.Sprintf("t%d-%d", os.Getpid(), labs.Add(1))
-	got, err := lab.Start(t.Context(), lab.Options{Layout: l, Name: name, Binary: program, Attached: true})
+	got, err := lab.Start(t.Context(), lab.Options{Layout: l, Name: name, Binary: program, Service: daemon, Attached: true})
 	must(t, err)
 	t.Cleanup(func() {
 		ctx := context.Background()

@@ -2,6 +2,4 @@
 
 package lab_test
 
-var raceFlag []string
-
-const cgo = "0"
+const raced = false

@@ -2,7 +2,5 @@
 
 package lab_test
 
-// The machines run what the tests are: with the race detector.
-var raceFlag = []string{"-race"}
-
-const cgo = "1"
+// raced says that the daemons are to be what the tests are.
+const raced = true
