@@ -19,6 +19,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/labcli"
+	"github.com/tasuki-ha/tasuki/internal/lab/machine"
 	"github.com/tasuki-ha/tasuki/internal/paths"
 	"github.com/tasuki-ha/tasuki/internal/watchdog"
 )
@@ -53,7 +54,7 @@ func run() int {
 	return cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Hooks{
 		Version: version,
 		Daemon: func(ctx context.Context, d paths.Dirs) error {
-			return app.Run(ctx, app.Options{Dirs: d, Version: version, Log: log})
+			return app.Run(ctx, app.Options{Dirs: d, Version: version, Log: log, OnlyInNamespace: os.Getenv(machine.InLab) != ""})
 		},
 		Init: func(d paths.Dirs, file string, n cluster.NodeName) (*config.File, error) {
 			return app.Init(d, file, n, log)

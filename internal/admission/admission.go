@@ -284,19 +284,25 @@ func CheckChange(s *state.State, f *config.File) *api.Error {
 	if old.Cluster != "" && f.Cluster != old.Cluster {
 		return refuse("config-cluster", "make a new cluster instead: tasuki init", "the name of a cluster cannot change (%s to %s)", old.Cluster, f.Cluster)
 	}
+	touched := map[cluster.GroupName]bool{} // groups whose resources change
+	for _, c := range config.Diff(old, f) {
+		if c.Effect.Kind == config.EffectRestartResource {
+			touched[c.Effect.Group] = true
+		}
+	}
 	for _, name := range s.GroupNames() {
 		gs := s.Groups[name]
 		if gs.Owner == "" {
 			continue
 		}
-		was, will := old.Group(name), f.Group(name)
+		will := f.Group(name)
 		hint := fmt.Sprintf("tasuki group stop %s, apply, then start it again", name)
 		switch {
 		case will == nil:
 			return refuse("config-group-active", hint, "group %s is active on %s and cannot be taken out of the file", name, gs.Owner)
 		case !slices.Contains(will.Nodes, gs.Owner):
 			return refuse("config-group-active", "move the group first", "group %s is active on %s, which the new file takes out of its list", name, gs.Owner)
-		case !sameResources(was, will):
+		case touched[name]:
 			return refuse("config-group-active", hint, "group %s is active on %s and its resources cannot change meanwhile", name, gs.Owner)
 		}
 	}

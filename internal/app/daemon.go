@@ -33,6 +33,9 @@ type Options struct {
 	Dirs    paths.Dirs
 	Version string
 	Log     *slog.Logger
+	// OnlyInNamespace keeps the watchdog from resetting anything but a PID
+	// namespace, for nodes that are not a machine.
+	OnlyInNamespace bool
 }
 
 // Names of files below the directories of a node, and of the values beside the

@@ -84,13 +84,19 @@ func (d *Daemon) whoCalls(r *http.Request) httpapi.Caller {
 	if r.TLS == nil {
 		return c
 	}
-	switch who := d.id.Who(*r.TLS, d.trust); who.Kind {
-	case identity.OwnNode:
+	switch who := d.id.Who(*r.TLS, d.trust); {
+	case d.isMember(who):
 		c.Kind, c.Name = httpapi.Node, string(who.Node)
-	case identity.Link:
+	case who.Kind == identity.Link:
 		c.Kind, c.Name, c.Link = httpapi.Linked, string(who.Cluster), who.Link
 	}
 	return c
+}
+
+// isMember says whether a certificate is that of a node that the cluster file
+// still has.
+func (d *Daemon) isMember(who identity.Caller) bool {
+	return who.Kind == identity.OwnNode && d.file().Node(who.Node) != nil
 }
 
 // addrOf returns the address of HOST:PORT; IPv4 as such.
@@ -169,7 +175,7 @@ func (d *Daemon) servePublic(ctx context.Context, s *http.Server, l net.Listener
 // servePeer hands an accepted connection of a node to the transport.
 func (d *Daemon) servePeer(c *tls.Conn) {
 	who := d.id.Who(c.ConnectionState(), d.trust)
-	if who.Kind != identity.OwnNode {
+	if !d.isMember(who) {
 		_ = c.Close()
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -119,7 +120,7 @@ func (d *Daemon) open(closers *closeStack) error {
 	closers.push("lease", lease.f.Close)
 	eo := engine.Options{
 		Self: d.node, Boot: boot, Daemon: daemon, Now: engine.Now(), NextSeq: d.journal.Next(), Version: d.opt.Version,
-		HardState: saved.HardState, Snapshot: saved.Snapshot, Entries: saved.Entries, Meta: saved.Meta[metaEngine], Lease: until,
+		Narrated: narrated(d.journal, d.node), HardState: saved.HardState, Snapshot: saved.Snapshot, Entries: saved.Entries, Meta: saved.Meta[metaEngine], Lease: until,
 	}
 	if seed := saved.Meta[metaSeed]; len(seed) > 0 {
 		f, errs := config.Parse("cluster file", seed)
@@ -142,6 +143,16 @@ func (d *Daemon) open(closers *closeStack) error {
 		Self: d.node, Boot: daemon, Port: m.File().Port, Log: d.log, TLS: id.PeerTLS, Receive: d.received, Key: d.newKey,
 	})
 	return nil
+}
+
+// narrated returns which entry of the log this node has told of last.
+func narrated(j *journal.Journal, self cluster.NodeName) string {
+	for _, e := range slices.Backward(j.Query(journal.Filter{Node: self, Newest: true, Limit: 1000})) {
+		if ref := e.Fields[engine.FieldEntry]; ref != "" {
+			return ref
+		}
+	}
+	return ""
 }
 
 // newKey gives the heartbeats the key of a new connection.
@@ -181,7 +192,7 @@ func (d *Daemon) wire(closers *closeStack) error {
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
 	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: d.askable, PingEvery: linkPing})
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.sender.Run, d.peers.Run, d.beats.Run, d.journal.Run)
-	dogs := watchdog.Opener{Run: d.dirs.Run, Log: d.log}
+	dogs := watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{
 		config.KindNICLink:   niclink.New(niclink.Host{Network: network}),
@@ -245,6 +256,7 @@ func (d *Daemon) serve(ctx context.Context, end context.CancelFunc) error {
 	g.Go(func() error { d.gossip.run(life); return nil })
 	g.Go(func() error { d.carryGossip(life); return nil })
 	g.Go(func() error { d.carryFiles(life); return nil })
+	g.Go(func() error { return d.tendCertificates(life) })
 	for _, s := range servers {
 		g.Go(s)
 	}

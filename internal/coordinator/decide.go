@@ -6,6 +6,7 @@ package coordinator
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -58,11 +59,16 @@ func decideNode(s *state.State, v View, n *config.Node) []state.Command {
 	switch {
 	case seen.Alive && node.State == cluster.NodeLeft && node.Daemon == seen.Daemon:
 		return nil // it left by plan and stays away until it is called back or starts anew
+	case seen.Alive && node.State == cluster.NodeUp && node.Boot != seen.Boot && !v.WaitOver:
+		return nil // nothing starts before the wait is over, and by then it is known who lived on
 	case seen.Alive && (node.State != cluster.NodeUp || node.Boot != seen.Boot || node.Daemon != seen.Daemon):
 		set.Why = arrival(node, seen)
 		cmds := []state.Command{{Node: &set}}
-		if node.State != cluster.NodeUp {
+		switch {
+		case node.State != cluster.NodeUp:
 			cmds = append(cmds, failback(s, n.Name)...)
+		case node.Boot != seen.Boot:
+			cmds = append(cmds, elsewhere(s, v, n.Name)...)
 		}
 		return cmds
 	case !seen.Alive && node.State == cluster.NodeUp && seen.Expired && v.WaitOver:
@@ -102,6 +108,32 @@ func failback(s *state.State, came cluster.NodeName) []state.Command {
 			Action: state.ActionMove, From: gs.Owner, To: came, Factor: cluster.FactorGroupMove, Wanted: true,
 			Why: fmt.Sprintf("%s is first in the list of group %s and is up again (failback: auto)", came, g.Name),
 		}, ""))
+	}
+	return cmds
+}
+
+// elsewhere returns takeovers of what ran on a node that booted anew before it
+// was missed, by nodes that lived on: a node that has just failed is not the
+// first choice. Where nobody lived on, the order of the list decides.
+func elsewhere(s *state.State, v View, booted cluster.NodeName) []state.Command {
+	var cmds []state.Command
+	f := s.File()
+	for _, name := range s.OwnedBy(booted) {
+		g, gs := f.Group(name), s.Groups[name]
+		if g == nil || g.Failover != config.Auto || !gs.Wanted {
+			continue
+		}
+		i := slices.IndexFunc(g.Nodes, func(n cluster.NodeName) bool {
+			return n != booted && v.Nodes[n].Alive && v.Nodes[n].Boot == s.Nodes[n].Boot && placement.Refuse(s, g, n) == ""
+		})
+		if i < 0 {
+			continue
+		}
+		cmds = append(cmds, state.Command{Begin: &state.Begin{
+			Group: name, Epoch: gs.Epoch + 1, // the group is released first
+			Plan: state.Plan{Action: state.ActionTakeover, To: g.Nodes[i], Factor: cluster.FactorGroupFailover, Wanted: true,
+				Why: fmt.Sprintf("%s has booted anew; %s lived on", booted, g.Nodes[i])},
+		}})
 	}
 	return cmds
 }

@@ -47,19 +47,15 @@ func (m *Machine) alive(n cluster.NodeName) bool {
 	return p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.timing().Lease
 }
 
-// drives says whether a node's heartbeats set the pace: it leads, or it runs
-// groups and needs the acknowledgements.
-func (b *beat) drives(n cluster.NodeName) bool { return b.Lead == n || len(b.Active) > 0 }
-
 // beat sends the heartbeats that are due, with an acknowledgement to every node
 // that is part of our life of consensus. While each is acknowledged and every
 // network works, every second one is left out; one without an answer is repeated
-// soon, over all networks. A node that needs no acknowledgements itself answers those
-// who do (see takeBeat) and beats by itself only when they are late.
+// soon, over all networks. Of two nodes one sets the pace (see follows); the other
+// answers at once (see takeBeat) and beats by itself only when the first is late.
 func (m *Machine) beat() {
 	f := m.file()
 	hb := m.timing().Heartbeat
-	acks := m.acknowledged()
+	acks, missing := m.acknowledged(), m.missesOne()
 	m.nextBeat = m.now.Add(3 * hb)
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
@@ -86,6 +82,8 @@ func (m *Machine) beat() {
 		switch {
 		case m.follows(p, n):
 			p.next, p.acked = m.now.Add(3*hb), m.now // the pace is the other's
+		case missing:
+			p.next = m.now.Add(hb / 2) // who still acknowledges it is what a takeover waits for
 		case len(paths) == 1 && answered:
 			p.next = m.now.Add(2 * hb)
 		case !answered && m.alive(n):
@@ -101,6 +99,16 @@ func (m *Machine) beat() {
 		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: paths, Payload: data})
 		m.watchPaths(n, p)
 	}
+}
+
+// missesOne says whether a node that should be up is silent.
+func (m *Machine) missesOne() bool {
+	for n, p := range m.peers {
+		if s := m.st.Nodes[n]; s != nil && s.State == cluster.NodeUp && m.now.Sub(p.heard) >= m.silence()+3*m.timing().Heartbeat {
+			return true
+		}
+	}
+	return false
 }
 
 // pathSilence is how long a path to the node must be unheard to count as
@@ -149,9 +157,21 @@ func (p *peer) due(hb time.Duration) cluster.Instant {
 	return p.next
 }
 
-// follows says whether this node leaves the pace of heartbeats to the other.
+// follows says whether this node leaves the pace of heartbeats to the other:
+// who runs groups, and so needs the acknowledgements, sets it, else the leader,
+// else the first by name.
 func (m *Machine) follows(p *peer, n cluster.NodeName) bool {
-	return !m.leading() && len(m.groups) == 0 && p.last.drives(n) && p.last.Incarnation == m.meta.Incarnation
+	if !m.alive(n) || p.last.Incarnation != m.meta.Incarnation {
+		return false
+	}
+	mine, theirs := len(m.activeGroups()) > 0, len(p.last.Active) > 0
+	switch {
+	case mine != theirs:
+		return theirs
+	case m.leading() != (p.last.Lead == n):
+		return p.last.Lead == n
+	}
+	return n < m.self
 }
 
 // acknowledged returns the nodes whose promises of ours still run.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -40,7 +42,7 @@ func (m *Machine) restoreLog(o Options) error {
 		m.conf = o.Snapshot.GetMetadata().GetConfState()
 	}
 	if o.HardState != nil {
-		m.replayed = o.HardState.GetCommit()
+		m.narrated = m.lastNarrated(o)
 		if err := m.log.SetHardState(o.HardState); err != nil {
 			return fmt.Errorf("load the vote: %w", err)
 		}
@@ -49,6 +51,18 @@ func (m *Machine) restoreLog(o Options) error {
 		return fmt.Errorf("load the log: %w", err)
 	}
 	return nil
+}
+
+// lastNarrated returns the last entry that has got its lines: by the operator's
+// log, or, where that knows nothing of this life of consensus, what was agreed
+// on when it was last persisted.
+func (m *Machine) lastNarrated(o Options) uint64 {
+	if rest, ours := strings.CutPrefix(o.Narrated, m.meta.Incarnation.String()+"/"); ours {
+		if n, err := strconv.ParseUint(rest, 10, 64); err == nil {
+			return n
+		}
+	}
+	return o.HardState.GetCommit()
 }
 
 func (m *Machine) startRaft() error {
@@ -242,8 +256,10 @@ func (m *Machine) applyData(e *raftpb.Entry) {
 	}
 	before := m.before(entry)
 	m.st.Apply(entry)
-	if e.GetIndex() > m.replayed {
+	if e.GetIndex() > m.narrated {
+		m.narrating = e.GetIndex()
 		m.narrate(entry, before)
+		m.narrating = 0
 	}
 	if entry.Answer != nil {
 		m.answerWaiters(entry.Answer.ID)

@@ -32,6 +32,10 @@ type Options struct {
 	Entries   []*raftpb.Entry
 	Meta      []byte
 
+	// Narrated is the field FieldEntry of the newest event of this node that has
+	// one; "" if none has. Its lines are not written again.
+	Narrated string
+
 	// Lease is the latest Effects.Lease of an earlier daemon since the machine
 	// booted; 0 if there was none.
 	Lease cluster.Instant
@@ -68,7 +72,8 @@ type Machine struct {
 	applied   uint64
 	followed  uint64 // applied, when follow last looked
 	agreed    uint64 // the most of the log that any node of our life of consensus said it has applied
-	replayed  uint64 // entries up to this one were agreed on before this start: no lines for them
+	narrated  uint64 // entries up to this one have got their lines before this start
+	narrating uint64 // the entry whose lines are being written; 0 if none
 	lead      cluster.NodeName
 	nextYield cluster.Instant
 	campaign  cluster.Instant // not before this
@@ -277,7 +282,21 @@ func (m *Machine) event(level cluster.Level, module, code string, cause cluster.
 	return m.logLine(api.Event{Level: level, Module: module, Code: code, Cause: cause, Fields: fields, Text: fmt.Sprintf(format, args...)})
 }
 
+// FieldEntry is the field of events that tell what an entry of the log has
+// changed: which one, so that a node that starts again knows what it has told.
+const FieldEntry = "entry"
+
+func (m *Machine) entryRef(index uint64) string {
+	return fmt.Sprintf("%s/%d", m.meta.Incarnation, index)
+}
+
 func (m *Machine) logLine(e api.Event) cluster.EventID {
+	if m.narrating > 0 {
+		if e.Fields == nil {
+			e.Fields = map[string]string{}
+		}
+		e.Fields[FieldEntry] = m.entryRef(m.narrating)
+	}
 	e.ID = cluster.EventID(fmt.Sprintf("%s/%d", m.self, m.seq))
 	m.seq++
 	e.Node, e.Time = m.self, m.wall

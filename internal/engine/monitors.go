@@ -253,10 +253,10 @@ func (m *Machine) checkRung(w *watch) {
 
 func (m *Machine) rungDone(w *watch) {
 	w.climbing, w.groups = false, nil
+	// A kind that watches events sends no second probe of the same trouble.
+	byEvents := w.config.Kind == config.KindNICLink || w.config.Kind == config.KindUserspace
 	m.act(w, w.ladder.Step(m.now, recovery.Event{
-		Kind: recovery.Done, Refused: w.refused,
-		// A kind that watches events sends no second probe of the same trouble.
-		Still: w.tracker.Verdict() == cluster.VerdictBad && w.config.Kind == config.KindNICLink,
+		Kind: recovery.Done, Refused: w.refused, Still: byEvents && w.tracker.Verdict() == cluster.VerdictBad,
 	}))
 	m.tellVerdicts()
 }

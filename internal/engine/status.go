@@ -170,9 +170,13 @@ func (m *Machine) nextWake() cluster.Instant {
 	if end, held := m.leaseEnd(); held && !m.soleVoter() && len(m.groups) > 0 {
 		sooner(end.Add(-m.timing().Isolate))
 	}
-	for n := range m.peers {
-		if s := m.st.Nodes[n]; s != nil && s.State == cluster.NodeUp && !m.alive(n) {
+	for n, p := range m.peers {
+		if s := m.st.Nodes[n]; s != nil && s.State == cluster.NodeUp {
+			sooner(p.heard.Add(m.timing().Lease))
 			sooner(m.voter.Bound(n, m.timing().Lease))
+		}
+		if n == m.lead {
+			sooner(p.heard.Add(m.electionTimeout()))
 		}
 	}
 	for _, w := range m.watches {

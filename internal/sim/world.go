@@ -188,7 +188,7 @@ func (w *World) startDaemon(n *Node) error {
 	w.daemon++
 	m, err := engine.New(engine.Options{
 		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(), NextSeq: n.disk.seq,
-		Lease:     n.lease,
+		Lease:     n.lease, Narrated: w.narrated(n.name),
 		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
 	})
 	if err != nil {
@@ -259,6 +259,16 @@ func (w *World) streams(a, b cluster.NodeName, path int) bool {
 }
 
 func (w *World) clock() cluster.Instant { return cluster.Instant(time.Hour + w.now) }
+
+// narrated returns which entry of the log a node has told of last.
+func (w *World) narrated(name cluster.NodeName) string {
+	for _, e := range slices.Backward(w.Log) {
+		if e.Node == name && e.Fields[engine.FieldEntry] != "" {
+			return e.Fields[engine.FieldEntry]
+		}
+	}
+	return ""
+}
 
 // step gives a node's machine one event and carries out the effects.
 func (w *World) step(n *Node, ev engine.Event) {

@@ -192,7 +192,11 @@ func (s *service) want(ctx context.Context, on bool) {
 
 // environment is what every process of the machine starts with.
 func environment() []string {
-	return []string{"PATH=" + searchPath, "HOME=/root", "LANG=C.UTF-8", "TERM=" + os.Getenv("TERM")}
+	return []string{InLab + "=1", "PATH=" + searchPath, "HOME=/root", "LANG=C.UTF-8", "TERM=" + os.Getenv("TERM")}
 }
+
+// InLab is in the environment of everything that a machine starts. The daemon
+// takes it for a reason not to reset what is no machine of a lab.
+const InLab = "TASUKI_IN_LAB"
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
