@@ -210,6 +210,7 @@ func TestStartMoveStop(t *testing.T) {
 	stands(t, s, "web", cluster.PhaseOnline, "b")
 
 	begin(s, "web", Plan{Action: ActionRestart, From: "b", To: "b", Wanted: true})
+	stands(t, s, "web", cluster.PhaseStopping, "b")
 	report(s, "web", StepStopped)
 	stands(t, s, "web", cluster.PhaseStarting, "b")
 	if s.Groups["web"].Previous != "a" {
@@ -239,7 +240,8 @@ func TestBeginThatNoLongerFits(t *testing.T) {
 		prepare func(s *State)
 		begin   func(s *State) Begin
 	}{
-		"an old epoch":    {nil, func(s *State) Begin { return Begin{Group: "web", Epoch: s.Groups["web"].Epoch + 1, Plan: start} }},
+		"an old epoch":    {nil, func(s *State) Begin { b := toB(s); b.Epoch--; return b }},
+		"a newer epoch":   {nil, func(s *State) Begin { b := toB(s); b.Epoch++; return b }},
 		"no such group":   {nil, func(*State) Begin { return Begin{Group: "mail", Plan: start} }},
 		"not where it is": {nil, func(s *State) Begin { return Begin{Group: "web", Epoch: s.Groups["web"].Epoch, Plan: start} }},
 		"somewhere else": {nil, func(s *State) Begin {
