@@ -147,3 +147,63 @@ func TestLeaveAndReturn(t *testing.T) {
 		t.Errorf("active on %q", got)
 	}
 }
+
+const pingFile = `cluster: pair
+nodes:
+  n1: {addresses: [10.20.2.1, 10.20.1.1]}
+  n2: {addresses: [10.20.2.2, 10.20.1.2]}
+arbitration: [{ping: {targets: [10.20.1.3]}}]
+groups:
+  g:
+    nodes: [n1, n2]
+    resources:
+      ip: {kind: floating-ip, address: 10.20.1.50}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+`
+
+// Two nodes that ask a third machine, which knows nothing of them, who of them
+// is cut off.
+func TestPairWithPing(t *testing.T) {
+	s := built(t, "witness", pingFile, "n1", "n2")
+	client := ask(t, s, "http://10.20.1.50/")
+	must(t, s.Lab.Cut(t.Context(), "n1", "n2"))
+	must(t, s.Lab.Cut(t.Context(), "n1", "w"))
+	activeOn(t, s, "n2")
+	if _, err := client.Await(t.Context(), 100); err != nil {
+		t.Error(err)
+	}
+	must(t, s.Lab.HealAll(t.Context()))
+	must(t, s.Until(t.Context(), "n1 is standby", func() (bool, error) {
+		st, err := s.Status(t.Context(), "n1")
+		return err == nil && owner(st, "g") == "n2" && everyNode(st, isUp) && !st.Solo, nil
+	}))
+	oneAtATime(t, client.stop(), "n1", "n2")
+	// A death of the active node is a takeover too: the target still answers.
+	must(t, s.Lab.Kill(t.Context(), "n2"))
+	activeOn(t, s, "n1")
+}
+
+const sixFile = `cluster: six
+nodes:
+  shop-a: {addresses: ["fd5a:9::21", "fd5a:7::21"]}
+  shop-b: {addresses: ["fd5a:9::22", "fd5a:7::22"]}
+arbitration: [none]
+groups:
+  g:
+    nodes: [shop-a, shop-b]
+    resources:
+      ip: {kind: floating-ip, address: "fd5a:7::50"}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+`
+
+// Everything by IPv6, and neighbors learn of a move at once.
+func TestIPv6(t *testing.T) {
+	s := built(t, "other", sixFile, "shop-a", "shop-b")
+	s.Client = "desk"
+	client := ask(t, s, "http://[fd5a:7::50]/")
+	do(t, s, "shop-b", "tasuki", "group", "move", "g", "--to", "shop-b")
+	if node, err := client.Await(t.Context(), 20); err != nil || node != "shop-b" {
+		t.Error(node, err)
+	}
+	oneAtATime(t, client.stop(), "shop-a", "shop-b")
+}
