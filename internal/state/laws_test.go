@@ -167,7 +167,7 @@ func TestLaws(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := snap(rt, start)
 		twin := snap(rt, start)
-		for range rapid.IntRange(15, 40).Draw(rt, "entries") {
+		for range rapid.IntRange(10, 30).Draw(rt, "entries") {
 			e := drawEntry(rt, s)
 			before := snap(rt, s)
 			known := false
