@@ -90,7 +90,7 @@ func (d *Daemon) request(ctx context.Context, c httpapi.Caller, r api.Request) (
 	if r.ID == "" || len(r.ID) > 128 {
 		return api.Answer{}, d.refuseRequest(ctx, c, r, "bad-request", "", "the request has no id")
 	}
-	return d.answered.once(ctx, r.ID, func() (api.Answer, *api.Error) {
+	return d.answered.once(ctx, ownID(c, r), func() (api.Answer, *api.Error) {
 		var link *state.Link
 		var known state.Answer
 		var dup bool
@@ -100,7 +100,7 @@ func (d *Daemon) request(ctx context.Context, c httpapi.Caller, r api.Request) (
 				copied := *l
 				link = &copied
 			}
-			known, dup = m.State().Answered(r.ID)
+			known, dup = m.State().Answered(ownID(c, r))
 			if g := m.File().GroupOf(r.Resource); group == "" && g != nil {
 				group = g.Name
 			}
@@ -121,6 +121,12 @@ func (d *Daemon) request(ctx context.Context, c httpapi.Caller, r api.Request) (
 		}
 		return d.groupFailover(ctx, c, link, r, group)
 	})
+}
+
+// ownID is the id of a request among those of all links: no cluster can take
+// the answer of another one's, nor its place.
+func ownID(c httpapi.Caller, r api.Request) cluster.RequestID {
+	return cluster.RequestID(string(c.Link) + "/" + string(r.ID))
 }
 
 // keepChain keeps the asker's events that led to the request, so that explain
@@ -167,7 +173,7 @@ func (d *Daemon) groupFailover(ctx context.Context, c httpapi.Caller, link *stat
 	fields["group"] = string(group)
 	cause := d.record(ctx, api.Event{Level: cluster.LevelInfo, Module: "apisv", Code: "request-move", Cause: r.Cause, Fields: fields,
 		Text: fmt.Sprintf("There was a request to move group(%s) from the clpgrp command(IP=%s).", group, mapped(c.Addr))})
-	ans, no := d.ask(ctx, admission.Ask{ID: r.ID, Kind: admission.GroupMove, Group: group, Cause: cause, Wall: time.Now(),
+	ans, no := d.ask(ctx, admission.Ask{ID: ownID(c, r), Kind: admission.GroupMove, Group: group, Cause: cause, Wall: time.Now(),
 		Why: fmt.Sprintf("asked for by cluster %s", c.Link)})
 	if no != nil {
 		r.Cause = cause
