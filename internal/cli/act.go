@@ -54,7 +54,13 @@ type waiting struct {
 }
 
 func (p *program) group() *cobra.Command {
-	c := &cobra.Command{Use: "group", Short: "Start, stop and move groups"}
+	c := &cobra.Command{Use: "group", Short: "Start, stop and move groups",
+		Long: `Change where groups run. Each command shows the lines of the log while it waits
+for the end; what cannot be done is refused with the reason and changes nothing.
+A group that was stopped stays stopped until it is started.`,
+		Example: `  tasuki group move failover
+  tasuki group move failover --to CLP-2
+  tasuki group stop failover`}
 	for _, v := range []struct{ verb, short string }{
 		{"start", "Start a group"}, {"stop", "Stop a group"}, {"move", "Move a group to another node, by plan"},
 		{"failover", "Fail a group over to another node: as a move, but its scripts are told"},
@@ -93,13 +99,17 @@ func (p *program) group() *cobra.Command {
 
 // changeGroup asks and then shows the log until the plan has ended.
 func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb string, to cluster.NodeName, w waiting) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	cl := p.client()
 	begun, shown := make(chan struct{}), make(chan struct{})
+	watched, cancel := context.WithCancel(ctx)
+	hush := func() { // from here on nobody else writes
+		cancel()
+		<-shown
+	}
+	defer hush()
 	go func() { // the lines come while the plan is waited for
 		defer close(shown)
-		_ = cl.Follow(ctx, func() { close(begun) }, func(e api.Event) {
+		_ = cl.Follow(watched, func() { close(begun) }, func(e api.Event) {
 			if e.Fields["group"] == string(g) && !w.no {
 				fmt.Fprintln(p.out, journal.Line(e, time.Local))
 			}
@@ -114,6 +124,7 @@ func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb str
 		return err
 	}
 	if b.Plan == "" || w.no {
+		hush()
 		fmt.Fprintln(p.out, b.Text)
 		return nil
 	}
@@ -132,6 +143,7 @@ func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb str
 		if !r.OK {
 			return &api.Error{Code: "plan-failed", Message: fmt.Sprintf("%s of group %s failed: %s", verb, g, r.Text), Hint: "tasuki explain shows the story"}
 		}
+		hush()
 		fmt.Fprintf(p.out, "group %s: %s\n", g, r.Text)
 		return nil
 	}
@@ -139,7 +151,11 @@ func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb str
 }
 
 func (p *program) node() *cobra.Command {
-	c := &cobra.Command{Use: "node", Short: "Let nodes leave and return"}
+	c := &cobra.Command{Use: "node", Short: "Let nodes leave and return",
+		Long: `A node that leaves by plan hands its groups over first and is given none until it
+returns or its daemon starts anew. Stopping the daemon is such a leave too.`,
+		Example: `  tasuki node leave CLP-1
+  tasuki node return CLP-1`}
 	for _, v := range []struct{ verb, short string }{{"leave", "Let a node leave by plan: its groups move away first"}, {"return", "Let a node that left be given groups again"}} {
 		c.AddCommand(&cobra.Command{Use: v.verb + " NODE", Short: v.short, Args: args(1, 1, "a node"), ValidArgsFunction: p.complete(nodeNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
@@ -168,7 +184,12 @@ func (p *program) node() *cobra.Command {
 }
 
 func (p *program) monitor() *cobra.Command {
-	c := &cobra.Command{Use: "monitor", Short: "Suspend, resume and rehearse monitors"}
+	c := &cobra.Command{Use: "monitor", Short: "Suspend, resume and rehearse monitors",
+		Long: `A monitor that is suspended watches nothing and starts nothing. A rehearsal runs
+the recovery that the cluster file gives for a failure, with its scripts and with
+what they do: it is the real thing, without the fault.`,
+		Example: `  tasuki monitor suspend miiw-eth0 --node CLP-1
+  tasuki monitor rehearse miiw-vmnic1`}
 	for _, v := range []struct{ verb, short string }{
 		{"suspend", "Hold a monitor: what it sees leads to nothing"}, {"resume", "Let a suspended monitor watch again"},
 		{"rehearse", "Run a monitor's real recovery as if it had failed, on this node"},
@@ -203,7 +224,13 @@ func (p *program) monitor() *cobra.Command {
 }
 
 func (p *program) request() *cobra.Command {
-	c := &cobra.Command{Use: "request", Short: "Ask linked clusters"}
+	c := &cobra.Command{Use: "request", Short: "Ask linked clusters",
+		Long: `Ask other clusters, with which this one is linked, for what their link allows.
+A host is named by any address or name of one of its nodes; if that address is
+cut, the request takes another one that the link knows. A group moves once,
+however many hosts are named; a script runs on each.`,
+		Example: `  tasuki request failover --resource exec --host 10.2.102.51,10.2.102.52
+  tasuki request script --script failover_message.sh --host CLP-1,CLP-2`}
 	var group, res, script string
 	var hosts []string
 	var wait time.Duration

@@ -69,11 +69,11 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errw io.Writer,
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errw)
-	return p.code(root.ExecuteContext(ctx))
+	return p.code(root.ExecuteContextC(ctx))
 }
 
-// code prints what went wrong and returns the exit code for it.
-func (p *program) code(err error) int {
+// code prints what went wrong with a command and returns the exit code for it.
+func (p *program) code(cmd *cobra.Command, err error) int {
 	var exit interface{ ExitCode() int }
 	var use usageError
 	var e *api.Error
@@ -88,6 +88,8 @@ func (p *program) code(err error) int {
 			fmt.Fprintf(p.err, "hint: %s\n", e.Hint)
 		}
 		switch e.Code {
+		case "usage":
+			return ExitUsage
 		case client.CodeUnreachable:
 			return ExitUnreachable
 		case "timed-out":
@@ -95,7 +97,11 @@ func (p *program) code(err error) int {
 		}
 		return ExitFailed
 	case errors.As(err, &use), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintf(p.err, "error: %v\nhint: tasuki help shows the commands\n", err)
+		hint := "usage: " + cmd.UseLine()
+		if cmd.HasSubCommands() {
+			hint = cmd.CommandPath() + " --help shows the commands"
+		}
+		fmt.Fprintf(p.err, "error: %v\nhint: %s\n", err, hint)
 		return ExitUsage
 	}
 	fmt.Fprintf(p.err, "error: %v\n", err)
@@ -112,16 +118,28 @@ every node answers for the whole cluster.`,
 	}
 	root.SetVersionTemplate("tasuki {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	socket := os.Getenv("TASUKI_SOCKET")
-	if socket == "" {
-		socket = p.dirs.Socket()
+	root.PersistentFlags().StringVar(&p.socket, "socket", p.dirs.Socket(), "the door of the local daemon; TASUKI_SOCKET sets it too")
+	if socket := os.Getenv("TASUKI_SOCKET"); socket != "" {
+		p.socket = socket
 	}
-	root.PersistentFlags().StringVar(&p.socket, "socket", socket, "the door of the local daemon")
 	root.AddCommand(p.status(), p.group(), p.node(), p.monitor(), p.request(), p.event(), p.explain(), p.config(),
 		p.init(), p.join(), p.token(), p.link(), p.log(), p.linkNames(), p.daemon(), p.man())
 	root.AddCommand(p.hooks.Lab...)
 	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitText})
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() && !c.Runnable() {
+			c.Args, c.RunE = cobra.ArbitraryArgs, noVerb
+		}
+	}
 	return root
+}
+
+// noVerb is what a command of commands does by itself.
+func noVerb(cmd *cobra.Command, a []string) error {
+	if len(a) > 0 {
+		return usageError{fmt.Errorf("%s has no command %q", cmd.CommandPath(), a[0])}
+	}
+	return usageError{fmt.Errorf("%s needs a command", cmd.CommandPath())}
 }
 
 func (p *program) client() *client.Client { return client.Unix(p.socket) }
@@ -130,7 +148,11 @@ func (p *program) client() *client.Client { return client.Unix(p.socket) }
 func args(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
 		if len(a) < least || len(a) > most {
-			return usageError{fmt.Errorf("%s needs %s", cmd.CommandPath(), what)}
+			verb := "needs"
+			if most == 0 {
+				verb = "takes"
+			}
+			return usageError{fmt.Errorf("%s %s %s", cmd.CommandPath(), verb, what)}
 		}
 		return nil
 	}
@@ -196,7 +218,9 @@ func (p *program) init() *cobra.Command {
 
 func (p *program) join() *cobra.Command {
 	var node string
-	c := &cobra.Command{Use: "join TOKEN", Short: "Make this machine a node of a cluster", Args: args(1, 1, "a token; tasuki token join makes one"),
+	c := &cobra.Command{Use: "join TOKEN", Short: "Make this machine a node of a cluster",
+		Long: `Make this machine a node: it gets its certificate, and the cluster's state when
+its daemon starts. The token names the nodes to ask and how to know them.`, Args: args(1, 1, "a token; tasuki token join makes one"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			n, err := thisNode(node)
 			if err != nil {
@@ -214,7 +238,9 @@ func (p *program) join() *cobra.Command {
 }
 
 func (p *program) token() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Make one-time tokens"}
+	c := &cobra.Command{Use: "token", Short: "Make one-time tokens",
+		Long: `A token lets one machine join as one node, once, for a limited time. Hand it over
+as you would a password.`}
 	var node string
 	var ttl time.Duration
 	join := &cobra.Command{Use: "join --node NAME", Short: "Make a token with which a machine joins as that node", Args: args(0, 0, "no arguments"),
@@ -236,7 +262,13 @@ func (p *program) token() *cobra.Command {
 }
 
 func (p *program) link() *cobra.Command {
-	c := &cobra.Command{Use: "link", Short: "Let clusters ask each other"}
+	c := &cobra.Command{Use: "link", Short: "Let clusters ask each other",
+		Long: `A link lets another cluster ask this one for named things: it is known by its key,
+and what is not named is refused. Each side keeps the other's certificate
+authority and the addresses of all its nodes.`,
+		Example: `  tasuki link invite bay7-esx --verbs GRP_FAILOVER,EXEC_SCRIPT --groups failover
+  tasuki link add TOKEN        # on the cluster that will ask
+  tasuki link remove bay7-esx`}
 	var verbs, groups, scripts []string
 	var ttl time.Duration
 	invite := &cobra.Command{Use: "invite CLUSTER", Short: "Make a token with which that cluster may ask this one", Args: args(1, 1, "the name of the cluster that may ask"),
@@ -285,7 +317,10 @@ func (p *program) link() *cobra.Command {
 
 func (p *program) log() *cobra.Command {
 	var level string
-	c := &cobra.Command{Use: "log TEXT", Short: "Write a line of the operator's log", Args: args(1, 1, "one text"),
+	c := &cobra.Command{Use: "log TEXT", Short: "Write a line of the operator's log",
+		Long: `Write a line of the operator's log, for scripts. A script that Tasuki runs finds
+the event that led to it in TASUKI_CAUSE, and the line names it as its cause.`,
+		Example: `  tasuki log -l warn "backup is late"`, Args: args(1, 1, "one text"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			_, err := p.client().Log(cmd.Context(), api.LogLine{Text: a[0], Level: cluster.Level(level), Cause: cluster.EventID(os.Getenv("TASUKI_CAUSE"))})
 			return err

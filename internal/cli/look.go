@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,7 +39,13 @@ func (p *program) event() *cobra.Command {
 	var follow bool
 	var n int
 	var from, node, group string
-	c := p.jsonFlag(&cobra.Command{Use: "event", Short: "Show the operator's log of the cluster", Args: args(0, 0, "no arguments"),
+	c := p.jsonFlag(&cobra.Command{Use: "event", Short: "Show the operator's log of the cluster",
+		Long: `Show the operator's log: every decision and every step of all nodes, the oldest
+first. Each node holds the log of the whole cluster.`,
+		Example: `  tasuki event -n 20
+  tasuki event -f
+  tasuki event --since 10m --group failover
+  tasuki event --since 2026-01-31 --json`, Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := since(from)
 			if err != nil {
@@ -53,25 +61,66 @@ func (p *program) event() *cobra.Command {
 				}
 				fmt.Fprintln(p.out, journal.Line(e, time.Local))
 			}
-			f := api.EventFilter{Since: t, Node: cluster.NodeName(node), Group: cluster.GroupName(group), Newest: t.IsZero(), Limit: n}
-			events, err := p.client().Events(cmd.Context(), f)
-			if err != nil {
-				return err
+			if from != "" && !cmd.Flags().Changed("lines") {
+				n = 0
 			}
-			for _, e := range events {
-				show(e)
-			}
+			f := api.EventFilter{Since: t, Node: cluster.NodeName(node), Group: cluster.GroupName(group), Newest: n > 0, Limit: n}
 			if !follow {
-				return nil
+				return p.pages(cmd.Context(), f, show)
 			}
-			return p.client().Follow(cmd.Context(), nil, show)
+			return p.pagesAndNew(cmd.Context(), f, show)
 		}})
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines as they come")
-	c.Flags().IntVarP(&n, "lines", "n", 50, "how many lines; 0 is all that are kept")
+	c.Flags().IntVarP(&n, "lines", "n", 50, "how many of the newest lines; 0 is all that are kept, as with --since")
 	c.Flags().StringVar(&from, "since", "", "from that time on, or from so long ago")
 	c.Flags().StringVar(&node, "node", "", "only what that node wrote")
 	c.Flags().StringVar(&group, "group", "", "only what is about that group")
 	return c
+}
+
+// eventPage is how many events are asked for at once where all are wanted.
+const eventPage = 10_000
+
+// pages shows the events of the log that the filter names; without a limit all
+// of them.
+func (p *program) pages(ctx context.Context, f api.EventFilter, show func(api.Event)) error {
+	all := f.Limit <= 0
+	if all {
+		f.Limit = eventPage
+	}
+	for {
+		events, err := p.client().Events(ctx, f)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			show(e)
+		}
+		if !all || len(events) < eventPage {
+			return nil
+		}
+		f.After = events[len(events)-1].ID
+	}
+}
+
+// pagesAndNew goes on with new events. It listens before it reads what there
+// is, so that none is missed in between, and shows none twice.
+func (p *program) pagesAndNew(ctx context.Context, f api.EventFilter, show func(api.Event)) error {
+	shown := map[cluster.EventID]bool{}
+	var failed error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := p.client().Follow(ctx, func() {
+		failed = p.pages(ctx, f, func(e api.Event) { shown[e.ID] = true; show(e) })
+		if failed != nil {
+			cancel()
+		}
+	}, func(e api.Event) {
+		if !shown[e.ID] {
+			show(e)
+		}
+	})
+	return cmp.Or(failed, err)
 }
 
 func (p *program) explain() *cobra.Command {
@@ -116,7 +165,15 @@ func (p *program) story(chain []api.Event) {
 }
 
 func (p *program) config() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Check, compare and apply the cluster file"}
+	c := &cobra.Command{Use: "config", Short: "Check, compare and apply the cluster file",
+		Long: `The cluster file is replicated: a change is in force on all nodes or on none, and
+the versions before it are kept. What a running group was started with cannot
+change under it.`,
+		Example: `  tasuki config check vmcluster.yaml
+  tasuki config diff vmcluster.yaml
+  tasuki config apply vmcluster.yaml
+  tasuki config history
+  tasuki config rollback 3`}
 	c.AddCommand(p.configCheck(), p.configShow(), p.configHistory(), p.configDiff(), p.configApply(), p.configRollback(),
 		&cobra.Command{Use: "schema", Short: "Print the JSON schema of the cluster file, for editors", Args: args(0, 0, "no arguments"),
 			RunE: func(*cobra.Command, []string) error { _, err := p.out.Write(config.Schema()); return err }})

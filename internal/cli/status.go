@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"charm.land/lipgloss/v2"
@@ -14,7 +16,12 @@ import (
 )
 
 func (p *program) status() *cobra.Command {
-	return p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived", Args: args(0, 0, "no arguments"),
+	return p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived",
+		Long: `Show the cluster as this node sees it: the nodes and their networks, the groups
+with the reason why each is where it is, the monitors (what is wrong first), the
+links, and how many more faults can be survived without losing the service.`,
+		Example: `  tasuki status
+  tasuki status --json`, Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := p.client().Status(cmd.Context())
 			if err != nil {
@@ -74,13 +81,27 @@ func (p *program) printStatus(s *api.Status) {
 	if len(s.Monitors) > 0 {
 		fmt.Fprintln(p.out, "\nmonitors")
 	}
-	for _, m := range s.Monitors {
+	for _, m := range worstFirst(s.Monitors) {
 		p.printMonitor(&m)
 	}
 	if len(s.Links) > 0 {
 		fmt.Fprintln(p.out, "\nlinks")
 		p.printLinks(s)
 	}
+}
+
+// worstFirst orders monitors by their verdict, else as in the file.
+func worstFirst(list []api.Monitor) []api.Monitor {
+	rank := func(m api.Monitor) int {
+		switch m.Verdict {
+		case cluster.VerdictBad:
+			return 0
+		case cluster.VerdictGood:
+			return 2
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b api.Monitor) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
 func (p *program) printNode(n *api.Node) {
@@ -100,7 +121,7 @@ func (p *program) printNode(n *api.Node) {
 	if n.Witness {
 		role = "  witness"
 	}
-	fmt.Fprintf(p.out, "%s %-16s %-8s %s%s", mark, n.Name, p.paint(n.State == cluster.NodeUp, string(n.State)), strings.Join(nets, ", "), role)
+	fmt.Fprintf(p.out, "%s %-16s %s %s%s", mark, n.Name, p.paint(n.State == cluster.NodeUp, fmt.Sprintf("%-8s", n.State)), strings.Join(nets, ", "), role)
 	if n.Why != "" && n.State != cluster.NodeUp {
 		fmt.Fprintf(p.out, "  (%s)", n.Why)
 	}
@@ -112,7 +133,7 @@ func (p *program) printGroup(g *api.Group) {
 	if g.Owner != "" {
 		where = "on " + string(g.Owner)
 	}
-	fmt.Fprintf(p.out, "  %-16s %-8s %s", g.Name, p.paint(g.Phase == cluster.PhaseOnline, string(g.Phase)), where)
+	fmt.Fprintf(p.out, "  %-16s %s %s", g.Name, p.paint(g.Phase == cluster.PhaseOnline, fmt.Sprintf("%-8s", g.Phase)), where)
 	if g.Plan != nil {
 		fmt.Fprintf(p.out, "  %s under way: %s", g.Plan.Action, g.Plan.Why)
 	} else if g.Why != "" {
@@ -120,7 +141,7 @@ func (p *program) printGroup(g *api.Group) {
 	}
 	fmt.Fprintln(p.out)
 	for _, r := range g.Resources {
-		fmt.Fprintf(p.out, "    %-14s %-12s %s", r.Name, p.paint(r.State == cluster.ResourceOnline, string(r.State)), r.Kind)
+		fmt.Fprintf(p.out, "    %-14s %s %s", r.Name, p.paint(r.State == cluster.ResourceOnline, fmt.Sprintf("%-12s", r.State)), r.Kind)
 		if r.Why != "" {
 			fmt.Fprintf(p.out, "  %s", r.Why)
 		}
@@ -132,7 +153,7 @@ func (p *program) printGroup(g *api.Group) {
 }
 
 func (p *program) printMonitor(m *api.Monitor) {
-	fmt.Fprintf(p.out, "  %-16s %-9s %s", m.Name, p.paint(m.Verdict == cluster.VerdictGood, string(m.Verdict)), m.Kind)
+	fmt.Fprintf(p.out, "  %-16s %s %s", m.Name, p.paint(m.Verdict == cluster.VerdictGood, fmt.Sprintf("%-9s", m.Verdict)), m.Kind)
 	for _, n := range m.Nodes {
 		if n.Text != "" {
 			fmt.Fprintf(p.out, "  %s: %s", n.Node, n.Text)

@@ -111,7 +111,14 @@ func (c *Client) unreachable(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &api.Error{Code: "timed-out", Message: fmt.Sprintf("the daemon at %s did not answer in time", c.name), Hint: "tasuki status"}
 	}
-	return &api.Error{Code: CodeUnreachable, Message: fmt.Sprintf("no daemon answers at %s: %v", c.name, errors.Unwrap(err)),
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("call the daemon at %s: %w", c.name, context.Canceled)
+	}
+	var u *url.Error // names the method and an address that nobody typed
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return &api.Error{Code: CodeUnreachable, Message: fmt.Sprintf("no daemon answers at %s: %v", c.name, err),
 		Hint: "is it running? systemctl status tasuki; it must be called as root"}
 }
 
