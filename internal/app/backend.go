@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -202,7 +203,7 @@ func (d *Daemon) Monitor(ctx context.Context, name cluster.MonitorName, verb str
 		return d.command(ctx, cmds...)
 	case "rehearse":
 		if op.Node != "" && op.Node != d.node || !slices.Contains(m.Nodes, d.node) {
-			return &api.Error{Code: "other-node", Message: "a rehearsal is begun on the node that watches", Hint: fmt.Sprintf("on %s: tasuki monitor rehearse %s", op.Node, name)}
+			return &api.Error{Code: "other-node", Message: "a rehearsal is begun on the node that watches", Hint: fmt.Sprintf("on %s: tasuki monitor rehearse %s", cmp.Or(op.Node, m.Nodes[0]), name)}
 		}
 		_, err := d.loop.Step(ctx, engine.Event{Rehearse: &engine.Rehearse{Monitor: name, Cause: op.Cause}})
 		return err

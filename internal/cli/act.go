@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -13,16 +14,27 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/journal"
 )
 
-// complete returns live names for the shell; it gives up soon.
-func (p *program) complete(pick func(*api.Status) []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return func(cmd *cobra.Command, a []string, _ string) ([]string, cobra.ShellCompDirective) {
+// complete returns live names for a flag; it gives up soon.
+func (p *program) complete(pick func(*api.Status) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), 300*time.Millisecond)
 		defer cancel()
 		s, err := p.client().Status(ctx)
-		if err != nil || len(a) > 0 {
+		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return pick(&s), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeFirst is complete for the only argument of a command.
+func (p *program) completeFirst(pick func(*api.Status) []string) cobra.CompletionFunc {
+	names := p.complete(pick)
+	return func(cmd *cobra.Command, a []string, start string) ([]string, cobra.ShellCompDirective) {
+		if len(a) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return names(cmd, a, start)
 	}
 }
 
@@ -68,7 +80,7 @@ A group that was stopped stays stopped until it is started.`,
 	} {
 		var to string
 		var w waiting
-		sub := &cobra.Command{Use: v.verb + " GROUP", Short: v.short, Args: args(1, 1, "a group"), ValidArgsFunction: p.complete(groupNames),
+		sub := &cobra.Command{Use: v.verb + " GROUP", Short: v.short, Args: args(1, 1, "a group"), ValidArgsFunction: p.completeFirst(groupNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
 				return p.changeGroup(cmd.Context(), cluster.GroupName(a[0]), v.verb, cluster.NodeName(to), w)
 			}}
@@ -157,7 +169,7 @@ returns or its daemon starts anew. Stopping the daemon is such a leave too.`,
 		Example: `  tasuki node leave CLP-1
   tasuki node return CLP-1`}
 	for _, v := range []struct{ verb, short string }{{"leave", "Let a node leave by plan: its groups move away first"}, {"return", "Let a node that left be given groups again"}} {
-		c.AddCommand(&cobra.Command{Use: v.verb + " NODE", Short: v.short, Args: args(1, 1, "a node"), ValidArgsFunction: p.complete(nodeNames),
+		c.AddCommand(&cobra.Command{Use: v.verb + " NODE", Short: v.short, Args: args(1, 1, "a node"), ValidArgsFunction: p.completeFirst(nodeNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
 				b, err := p.client().Node(cmd.Context(), cluster.NodeName(a[0]), v.verb, api.NodeOp{})
 				if err == nil {
@@ -192,10 +204,10 @@ what they do: it is the real thing, without the fault.`,
   tasuki monitor rehearse miiw-vmnic1`}
 	for _, v := range []struct{ verb, short string }{
 		{"suspend", "Hold a monitor: what it sees leads to nothing"}, {"resume", "Let a suspended monitor watch again"},
-		{"rehearse", "Run a monitor's real recovery as if it had failed, on this node"},
+		{"rehearse", "Run a monitor's real recovery as if it had failed"},
 	} {
 		var node string
-		sub := &cobra.Command{Use: v.verb + " MONITOR", Short: v.short, Args: args(1, 1, "a monitor"), ValidArgsFunction: p.complete(monitorNames),
+		sub := &cobra.Command{Use: v.verb + " MONITOR", Short: v.short, Args: args(1, 1, "a monitor"), ValidArgsFunction: p.completeFirst(monitorNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
 				b, err := p.client().Monitor(cmd.Context(), cluster.MonitorName(a[0]), v.verb, api.MonitorOp{Node: cluster.NodeName(node)})
 				if err == nil {
@@ -204,6 +216,7 @@ what they do: it is the real thing, without the fault.`,
 				return err
 			}}
 		sub.Flags().StringVar(&node, "node", "", "on this node only (default: on all that watch)")
+		_ = sub.RegisterFlagCompletionFunc("node", p.complete(nodeNames))
 		c.AddCommand(sub)
 	}
 	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the monitors", Args: args(0, 0, "no arguments"),
@@ -268,17 +281,21 @@ func (p *program) send(ctx context.Context, r api.SendRequest) error {
 	if err != nil {
 		return err
 	}
-	var failed error
+	failed, hint := 0, "tasuki event shows what was sent; the same --id may be sent again"
 	for _, a := range answers {
 		if a.Error != nil {
-			failed = a.Error
+			failed++
 			fmt.Fprintf(p.out, "%s: %s\n", a.Host, a.Error.Message)
+			hint = cmp.Or(a.Error.Hint, hint)
 			continue
 		}
 		fmt.Fprintf(p.out, "%s (%s): %s\n", a.Host, a.Via, a.Answer.Text)
 		if a.Answer.ExitCode != 0 {
-			failed = &api.Error{Code: "script-failed", Message: fmt.Sprintf("on %s %s", a.Host, a.Answer.Text)}
+			failed++
 		}
 	}
-	return failed
+	if failed > 0 {
+		return &api.Error{Code: "request-failed", Message: fmt.Sprintf("the request failed on %d of %d hosts", failed, len(answers)), Hint: hint}
+	}
+	return nil
 }

@@ -75,6 +75,8 @@ first. Each node holds the log of the whole cluster.`,
 	c.Flags().StringVar(&from, "since", "", "from that time on, or from so long ago")
 	c.Flags().StringVar(&node, "node", "", "only what that node wrote")
 	c.Flags().StringVar(&group, "group", "", "only what is about that group")
+	_ = c.RegisterFlagCompletionFunc("node", p.complete(nodeNames))
+	_ = c.RegisterFlagCompletionFunc("group", p.complete(groupNames))
 	return c
 }
 

@@ -1,0 +1,229 @@
+// Package httpapitest has a daemon of values, for tests of those who call the
+// API.
+package httpapitest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/httpapi"
+)
+
+// Backend is a httpapi.Backend that answers with its fields and remembers what
+// it was asked. The fields are set before it is used.
+type Backend struct {
+	State    api.Status
+	Versions []api.ConfigText // the latest last
+	Changes  []string         // what a change of the cluster file would change
+	Result   api.PlanResult   // of every plan
+	Answers  []api.HostAnswer
+	Refusal  *api.Error // what every operation that changes something answers, if not nil
+	Begins   func()     // called when something is set in motion, if not nil
+
+	mu     sync.Mutex
+	log    []api.Event
+	calls  []string
+	follow []chan api.Event
+}
+
+var _ httpapi.Backend = (*Backend)(nil)
+
+// Calls returns what was asked so far, one text a call.
+func (b *Backend) Calls() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.calls)
+}
+
+// Happen adds an event to the log.
+func (b *Backend) Happen(e api.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.log = append(b.log, e)
+	for _, ch := range b.follow {
+		select {
+		case ch <- e:
+		default:
+		}
+	}
+}
+
+func (b *Backend) called(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, fmt.Sprintf(format, args...))
+}
+
+// change notes a call that changes something.
+func (b *Backend) change(format string, args ...any) error {
+	b.called(format, args...)
+	if b.Refusal != nil {
+		return b.Refusal
+	}
+	if b.Begins != nil {
+		b.Begins()
+	}
+	return nil
+}
+
+// Status returns State.
+func (b *Backend) Status(context.Context) (api.Status, error) {
+	b.called("status")
+	return b.State, nil
+}
+
+// Events returns what Happen added, as the filter says.
+func (b *Backend) Events(_ context.Context, f api.EventFilter) ([]api.Event, error) {
+	b.called("events limit=%d newest=%v after=%s", f.Limit, f.Newest, f.After)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := []api.Event{}
+	past := f.After == ""
+	for _, e := range b.log {
+		if past && !e.Time.Before(f.Since) && (f.Node == "" || f.Node == e.Node) && (f.Group == "" || e.Fields["group"] == string(f.Group)) {
+			out = append(out, e)
+		}
+		past = past || e.ID == f.After
+	}
+	if f.Limit > 0 && len(out) > f.Limit {
+		if f.Newest {
+			return out[len(out)-f.Limit:], nil
+		}
+		return out[:f.Limit], nil
+	}
+	return out, nil
+}
+
+// Follow returns what Happen adds from now on.
+func (b *Backend) Follow(ctx context.Context) <-chan api.Event {
+	b.called("follow")
+	in, out := make(chan api.Event, 1024), make(chan api.Event)
+	b.mu.Lock()
+	b.follow = append(b.follow, in)
+	b.mu.Unlock()
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case e := <-in:
+				select {
+				case out <- e:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// Explain returns the whole log.
+func (b *Backend) Explain(_ context.Context, id cluster.EventID) ([]api.Event, error) {
+	b.called("explain %s", id)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.log) == 0 {
+		return nil, &api.Error{Code: "no-incident", Message: "nothing has happened yet", Hint: "wait"}
+	}
+	return slices.Clone(b.log), nil
+}
+
+// Group begins the plan p1.
+func (b *Backend) Group(_ context.Context, g cluster.GroupName, verb string, op api.GroupOp) (api.Begun, error) {
+	return api.Begun{Text: "begun", Plan: "p1"}, b.change("group %s %s to=%s", verb, g, op.To)
+}
+
+// Plan returns Result.
+func (b *Backend) Plan(_ context.Context, id string, _ time.Duration) (api.PlanResult, error) {
+	b.called("plan %s", id)
+	return b.Result, nil
+}
+
+// Monitor does nothing.
+func (b *Backend) Monitor(_ context.Context, m cluster.MonitorName, verb string, op api.MonitorOp) error {
+	return b.change("monitor %s %s node=%s", verb, m, op.Node)
+}
+
+// Node does nothing.
+func (b *Backend) Node(_ context.Context, n cluster.NodeName, verb string, _ api.NodeOp) (api.Begun, error) {
+	return api.Begun{Text: fmt.Sprintf("%s: %s begun", n, verb)}, b.change("node %s %s", verb, n)
+}
+
+// Log does nothing.
+func (b *Backend) Log(_ context.Context, l api.LogLine) (api.Logged, error) {
+	return api.Logged{ID: "n1/1"}, b.change("log %s %s", l.Level, l.Text)
+}
+
+// Config returns one of Versions.
+func (b *Backend) Config(_ context.Context, version uint64) (api.ConfigText, error) {
+	b.called("config %d", version)
+	for _, v := range slices.Backward(b.Versions) {
+		if version == 0 || v.Version == version {
+			return v, nil
+		}
+	}
+	return api.ConfigText{}, &api.Error{Code: "no-such-version", Message: fmt.Sprintf("version %d is not kept", version), Hint: "tasuki config history"}
+}
+
+// History returns Versions.
+func (b *Backend) History(context.Context) ([]api.ConfigVersion, error) {
+	b.called("history")
+	var out []api.ConfigVersion
+	for _, v := range b.Versions {
+		out = append(out, v.ConfigVersion)
+	}
+	return out, nil
+}
+
+// PlanConfig returns Changes, and Refusal if there is one.
+func (b *Backend) PlanConfig(_ context.Context, c api.ConfigChange) (api.ConfigPlan, error) {
+	b.called("plan-config %d bytes", len(c.Text))
+	return api.ConfigPlan{Base: uint64(len(b.Versions)), Changes: b.Changes, Refused: b.Refusal}, nil
+}
+
+// ApplyConfig does nothing.
+func (b *Backend) ApplyConfig(_ context.Context, author string, c api.ConfigChange) (api.Begun, error) {
+	return api.Begun{Text: "in force"}, b.change("apply-config by %s on %d: %s", author, c.Base, c.Note)
+}
+
+// NewToken returns a text that is no token.
+func (b *Backend) NewToken(_ context.Context, r api.TokenRequest) (api.TokenText, error) {
+	return api.TokenText{Token: "token-for-" + r.Subject}, b.change("token %s %s %v %v %v", r.Purpose, r.Subject, r.Verbs, r.Groups, r.Scripts)
+}
+
+// Join does nothing.
+func (b *Backend) Join(_ context.Context, r api.JoinRequest) (api.JoinReply, error) {
+	return api.JoinReply{}, b.change("join %s", r.Node)
+}
+
+// RedeemLink does nothing.
+func (b *Backend) RedeemLink(_ context.Context, r api.LinkRequest) (api.LinkReply, error) {
+	return api.LinkReply{}, b.change("redeem %s", r.Cluster)
+}
+
+// AddLink does nothing.
+func (b *Backend) AddLink(_ context.Context, r api.LinkToken) (api.Begun, error) {
+	return api.Begun{Text: "linked"}, b.change("link-add %s", r.Token)
+}
+
+// RemoveLink does nothing.
+func (b *Backend) RemoveLink(_ context.Context, name cluster.LinkName) error {
+	return b.change("link-remove %s", name)
+}
+
+// Request does nothing.
+func (b *Backend) Request(_ context.Context, c httpapi.Caller, r api.Request) (api.Answer, error) {
+	return api.Answer{ID: r.ID, Text: "done"}, b.change("request %s from %s", r.Verb, c.Link)
+}
+
+// Send returns Answers.
+func (b *Backend) Send(_ context.Context, r api.SendRequest) ([]api.HostAnswer, error) {
+	return b.Answers, b.change("send %s %v group=%s resource=%s script=%s id=%s", r.Verb, r.Hosts, r.Group, r.Resource, r.Script, r.ID)
+}
