@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			env.Values["backend"] = b
 			env.Setenv("TASUKI_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return serve(env, b)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

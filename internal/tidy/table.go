@@ -39,7 +39,7 @@ var layers = map[string]layer{
 	"internal/lab": edge, "internal/mirror": edge, "internal/mirror/": edge, "internal/monitor": edge,
 	"internal/monitor/": edge, "internal/peer": edge, "internal/request": edge, "internal/resource": edge,
 	"internal/resource/": edge, "internal/script": edge, "internal/store": edge, "internal/watchdog": edge,
-	"internal/host/": edge, "internal/lab/": edge, "internal/lab/labcli": wiring,
+	"internal/host/": edge, "internal/httpapi/": edge, "internal/lab/": edge, "internal/lab/labcli": wiring,
 
 	"cmd/": wiring, "internal/app": wiring, "internal/cli": wiring, "internal/clp": wiring,
 
