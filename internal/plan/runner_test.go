@@ -600,7 +600,7 @@ func TestBrokenOffAnywhere(t *testing.T) {
 		}
 		stop := Stop(g, r.Resources(), "")
 		stopped := map[cluster.ResourceName]bool{}
-		for {
+		for range 2 * len(g.Resources) {
 			ops := stop.Next()
 			if len(ops) == 0 {
 				break
