@@ -178,7 +178,7 @@ func (r *run) logcmd() error {
 	return err
 }
 
-const grpUsage = "-s|-t [GROUP] [-h NODE] | -m [GROUP] [-a NODE] | -n GROUP"
+const grpUsage = "-s|-t [GROUP] [-h NODE] | -m [GROUP] [-a NODE] [-h NODE] | -n GROUP"
 
 func (r *run) grp() error {
 	f := r.flags()
@@ -206,17 +206,44 @@ func (r *run) grp() error {
 			return r.misuse(grpUsage, "-n needs a group")
 		}
 		if groups[0].Owner == "" {
-			return &api.Error{Code: "not-active", Message: fmt.Sprintf("group %s is not active", groups[0].Name)}
+			return &api.Error{Code: "not-active", Message: fmt.Sprintf("group %s is not active", groups[0].Name), Hint: "clpgrp -s " + string(groups[0].Name)}
 		}
 		fmt.Fprintln(r.out, groups[0].Owner)
 		return nil
 	}
-	target := *to
-	if *start {
-		target = *host
+	on, err := nodeNamed(&s, *host)
+	if err != nil {
+		return err
 	}
-	verb := map[bool]string{*start: "start", *stop: "stop", *move: "move"}[true]
-	return r.change(groups, verb, cluster.NodeName(target))
+	target, err := nodeNamed(&s, *to)
+	if err != nil {
+		return err
+	}
+	if *start {
+		return r.change(groups, "start", on)
+	}
+	if on != "" { // stop or move what runs there
+		groups = slices.DeleteFunc(groups, func(g api.Group) bool { return g.Owner != on })
+		if len(groups) == 0 {
+			return &api.Error{Code: "not-active", Message: fmt.Sprintf("no such group is active on %s", on), Hint: "clpstat -g"}
+		}
+	}
+	if *stop {
+		return r.change(groups, "stop", "")
+	}
+	return r.change(groups, "move", target)
+}
+
+// nodeNamed is nodeOf for an option that may be left out.
+func nodeNamed(s *api.Status, host string) (cluster.NodeName, error) {
+	if host == "" {
+		return "", nil
+	}
+	n := nodeOf(s, host)
+	if n == nil {
+		return "", &api.Error{Code: "no-such-node", Message: fmt.Sprintf("there is no node %q", host), Hint: "clpstat -n shows them"}
+	}
+	return n.Name, nil
 }
 
 func count(bs ...bool) (n int) {
