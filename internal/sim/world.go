@@ -188,7 +188,7 @@ func (w *World) startDaemon(n *Node) error {
 	w.daemon++
 	m, err := engine.New(engine.Options{
 		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(), NextSeq: n.disk.seq,
-		Lease:     n.lease, Narrated: w.narrated(n.name),
+		Lease: n.lease, Narrated: w.narrated(n.name),
 		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
 	})
 	if err != nil {
