@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -164,8 +165,9 @@ func register[I, O any](s *server, allowed []Kind, method, path, id, summary str
 	})
 }
 
-// New returns the API as a handler. The doors put the caller into the context.
-func New(b Backend, version string) http.Handler {
+// ourErrors makes the errors of the library look like all others; it has one
+// place for the whole program.
+var ourErrors = sync.OnceFunc(func() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		p := &problem{Status: status, Title: http.StatusText(status), Detail: msg, Code: "bad-request"}
 		for _, e := range errs {
@@ -176,6 +178,11 @@ func New(b Backend, version string) http.Handler {
 		}
 		return p
 	}
+})
+
+// New returns the API as a handler. The doors put the caller into the context.
+func New(b Backend, version string) http.Handler {
+	ourErrors()
 	mux := http.NewServeMux()
 	c := huma.DefaultConfig("Tasuki", version)
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
