@@ -50,7 +50,7 @@ func all() View {
 
 // silent returns the view without that node, whose promises have run out.
 func silent(v View, n cluster.NodeName) View {
-	v.Nodes[n] = Seen{Expired: true, Silent: 1050 * time.Millisecond}
+	v.Nodes[n] = Seen{Boot: string(n) + "1", Daemon: string(n) + "d", Expired: true, Silent: 1050 * time.Millisecond}
 	return v
 }
 
@@ -350,6 +350,28 @@ func TestFailedStopIsLeftAlone(t *testing.T) {
 	}
 	carry(t, s, silent(all(), "a"), "a down") // now it surely runs nothing
 	decides(t, s, silent(all(), "a"), "web takeover >b")
+}
+
+// TestFailedStopBesideAnotherFailure: what may still run counts more than what
+// could be tried again.
+func TestFailedStopBesideAnotherFailure(t *testing.T) {
+	for _, st := range []cluster.ResourceState{cluster.ResourceFailed, cluster.ResourceStartFailed} {
+		s := running(t)
+		report(s, "web", state.StepFailed, "ip", st)
+		s.Groups["web"].Resources["server"] = state.Resource{State: cluster.ResourceStopFailed, Why: "busy"}
+		decides(t, s, all(), "")
+	}
+}
+
+func TestBootedAnewAndNobodyFitLivedOn(t *testing.T) {
+	s, v := running(t), all()
+	s.Groups["db"].Excluded = map[cluster.NodeName]string{"a": "no"}
+	v.Nodes["b"] = Seen{Alive: true, Boot: "b2", Daemon: "x"}
+	carry(t, s, v, "b up") // c is not in the list of db, and on a it did not start
+	decides(t, s, v, "db start >b")
+	s, v = running(t), all()
+	v.Nodes["a"], v.Nodes["b"] = Seen{Alive: true, Boot: "a2", Daemon: "x"}, Seen{Boot: "b1", Daemon: "bd"}
+	decides(t, s, v, "a up, web takeover >c") // b is not heard now
 }
 
 func TestDecidingReadsOnly(t *testing.T) {

@@ -44,10 +44,7 @@ func (w *world) boot(n cluster.NodeName) string { return fmt.Sprint(n, w.nodes[n
 func (w *world) view() View {
 	v := View{Wall: noon, WaitOver: w.over, Nodes: map[cluster.NodeName]Seen{}}
 	for n, m := range w.nodes {
-		v.Nodes[n] = Seen{Expired: m.expired}
-		if m.heard {
-			v.Nodes[n] = Seen{Alive: true, Boot: w.boot(n), Daemon: "d"}
-		}
+		v.Nodes[n] = Seen{Alive: m.heard, Boot: w.boot(n), Daemon: "d", Expired: m.expired}
 	}
 	return v
 }
