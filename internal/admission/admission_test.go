@@ -80,46 +80,54 @@ var (
 	counted  = func(s *state.State) { s.Groups["web"].Failovers = map[string]int{"check": 2} }
 )
 
+// refusal is an ask in a state in which it must be refused.
+type refusal struct {
+	in   func(s *state.State)
+	ask  Ask
+	code string
+	says string
+}
+
+func TestGroupRefusals(t *testing.T) {
+	refused(t, map[string]refusal{
+		"what nobody knows":                   {nil, Ask{Kind: "dance"}, "unknown-ask", "dance"},
+		"start of no group":                   {nil, Ask{Kind: GroupStart, Group: "mail"}, "no-such-group", "mail"},
+		"stop of no group":                    {nil, Ask{Kind: GroupStop, Group: "mail"}, "no-such-group", "mail"},
+		"move of no group":                    {nil, Ask{Kind: GroupMove}, "no-such-group", ""},
+		"clear of no group":                   {nil, Ask{Kind: GroupClear, Group: "mail"}, "no-such-group", "mail"},
+		"failover by no resource":             {nil, Ask{Kind: GroupFailover, Resource: "fip"}, "no-such-resource", "fip"},
+		"start of what is active":             {nil, Ask{Kind: GroupStart, Group: "web"}, "already-active", "a"},
+		"start elsewhere of what is active":   {nil, Ask{Kind: GroupStart, Group: "web", To: "b"}, "already-active", "a"},
+		"start after a failed stop":           {stuck, Ask{Kind: GroupStart, Group: "web"}, "stop-failed", "may still be active"},
+		"start elsewhere after a failed stop": {stuck, Ask{Kind: GroupStart, Group: "web", To: "b"}, "stop-failed", "may still be active"},
+		"start on a node that is down":        {func(s *state.State) { offline(s); alone(s) }, Ask{Kind: GroupStart, Group: "web", To: "b"}, "node-unfit", "b is down"},
+		"start on a node that is leaving":     {func(s *state.State) { offline(s); alone(s) }, Ask{Kind: GroupStart, Group: "web", To: "c"}, "node-unfit", "c is leaving"},
+		"start on a node that is not listed":  {nil, Ask{Kind: GroupStart, Group: "db", To: "c"}, "node-unfit", "list"},
+		"start on a node that there is not":   {nil, Ask{Kind: GroupStart, Group: "db", To: "z"}, "node-unfit", "z"},
+		"start where no node is left":         {noneLeft, Ask{Kind: GroupStart, Group: "web"}, "no-node", "b is down"},
+		"stop of what is not active":          {nil, Ask{Kind: GroupStop, Group: "db"}, "not-active", "db"},
+		"restart of what is not active":       {nil, Ask{Kind: GroupRestart, Group: "db"}, "not-active", "db"},
+		"restart after a failed stop":         {stuck, Ask{Kind: GroupRestart, Group: "web"}, "stop-failed", "may still be active"},
+		"move of what is not active":          {nil, Ask{Kind: GroupMove, Group: "db"}, "not-active", "db"},
+		"move to where it is":                 {nil, Ask{Kind: GroupMove, Group: "web", To: "a"}, "already-there", "a"},
+		"move to a node that is down":         {alone, Ask{Kind: GroupMove, Group: "web", To: "b"}, "standby-down", "b is down"},
+		"move to a node that is not listed":   {func(s *state.State) { begin(s, "db", state.Plan{To: "b"}); report(s, "db", state.StepStarted, nil) }, Ask{Kind: GroupMove, Group: "db", To: "c"}, "standby-down", "list"},
+		"move with no other node":             {alone, Ask{Kind: GroupMove, Group: "web"}, "standby-down", "b is down, c is leaving"},
+		"move after a failed stop":            {stuck, Ask{Kind: GroupMove, Group: "web", To: "c"}, "stop-failed", "may still be active"},
+		"failover of what is not active":      {nil, Ask{Kind: GroupFailover, Resource: "base"}, "not-active", "db"},
+		"failover with no other node":         {alone, Ask{Kind: GroupFailover, Resource: "ip"}, "standby-down", "c is leaving"},
+		"failover after a failed stop":        {stuck, Ask{Kind: GroupFailover, Group: "web"}, "stop-failed", "may still be active"},
+		"failover with the counter used up":   {counted, Ask{Kind: GroupFailover, Group: "web", Count: "check", Limit: 2}, "counter-used-up", "2 times"},
+		"start amid a move":                   {moving, Ask{Kind: GroupStart, Group: "web"}, "busy", "for a test"},
+		"stop amid a move":                    {moving, Ask{Kind: GroupStop, Group: "web"}, "busy", "move"},
+		"restart amid a move":                 {moving, Ask{Kind: GroupRestart, Group: "web"}, "busy", "move"},
+		"move amid a move":                    {moving, Ask{Kind: GroupMove, Group: "web", To: "c"}, "busy", "move"},
+		"failover amid a move":                {moving, Ask{Kind: GroupFailover, Resource: "ip"}, "busy", "move"},
+	})
+}
+
 func TestRefusals(t *testing.T) {
-	tests := map[string]struct {
-		in   func(s *state.State)
-		ask  Ask
-		code string
-		says string
-	}{
-		"what nobody knows":                     {nil, Ask{Kind: "dance"}, "unknown-ask", "dance"},
-		"start of no group":                     {nil, Ask{Kind: GroupStart, Group: "mail"}, "no-such-group", "mail"},
-		"stop of no group":                      {nil, Ask{Kind: GroupStop, Group: "mail"}, "no-such-group", "mail"},
-		"move of no group":                      {nil, Ask{Kind: GroupMove}, "no-such-group", ""},
-		"clear of no group":                     {nil, Ask{Kind: GroupClear, Group: "mail"}, "no-such-group", "mail"},
-		"failover by no resource":               {nil, Ask{Kind: GroupFailover, Resource: "fip"}, "no-such-resource", "fip"},
-		"start of what is active":               {nil, Ask{Kind: GroupStart, Group: "web"}, "already-active", "a"},
-		"start elsewhere of what is active":     {nil, Ask{Kind: GroupStart, Group: "web", To: "b"}, "already-active", "a"},
-		"start after a failed stop":             {stuck, Ask{Kind: GroupStart, Group: "web"}, "stop-failed", "may still be active"},
-		"start elsewhere after a failed stop":   {stuck, Ask{Kind: GroupStart, Group: "web", To: "b"}, "stop-failed", "may still be active"},
-		"start on a node that is down":          {func(s *state.State) { offline(s); alone(s) }, Ask{Kind: GroupStart, Group: "web", To: "b"}, "node-unfit", "b is down"},
-		"start on a node that is leaving":       {func(s *state.State) { offline(s); alone(s) }, Ask{Kind: GroupStart, Group: "web", To: "c"}, "node-unfit", "c is leaving"},
-		"start on a node that is not listed":    {nil, Ask{Kind: GroupStart, Group: "db", To: "c"}, "node-unfit", "list"},
-		"start on a node that there is not":     {nil, Ask{Kind: GroupStart, Group: "db", To: "z"}, "node-unfit", "z"},
-		"start where no node is left":           {noneLeft, Ask{Kind: GroupStart, Group: "web"}, "no-node", "b is down"},
-		"stop of what is not active":            {nil, Ask{Kind: GroupStop, Group: "db"}, "not-active", "db"},
-		"restart of what is not active":         {nil, Ask{Kind: GroupRestart, Group: "db"}, "not-active", "db"},
-		"restart after a failed stop":           {stuck, Ask{Kind: GroupRestart, Group: "web"}, "stop-failed", "may still be active"},
-		"move of what is not active":            {nil, Ask{Kind: GroupMove, Group: "db"}, "not-active", "db"},
-		"move to where it is":                   {nil, Ask{Kind: GroupMove, Group: "web", To: "a"}, "already-there", "a"},
-		"move to a node that is down":           {alone, Ask{Kind: GroupMove, Group: "web", To: "b"}, "standby-down", "b is down"},
-		"move to a node that is not listed":     {func(s *state.State) { begin(s, "db", state.Plan{To: "b"}); report(s, "db", state.StepStarted, nil) }, Ask{Kind: GroupMove, Group: "db", To: "c"}, "standby-down", "list"},
-		"move with no other node":               {alone, Ask{Kind: GroupMove, Group: "web"}, "standby-down", "b is down, c is leaving"},
-		"move after a failed stop":              {stuck, Ask{Kind: GroupMove, Group: "web", To: "c"}, "stop-failed", "may still be active"},
-		"failover of what is not active":        {nil, Ask{Kind: GroupFailover, Resource: "base"}, "not-active", "db"},
-		"failover with no other node":           {alone, Ask{Kind: GroupFailover, Resource: "ip"}, "standby-down", "c is leaving"},
-		"failover after a failed stop":          {stuck, Ask{Kind: GroupFailover, Group: "web"}, "stop-failed", "may still be active"},
-		"failover with the counter used up":     {counted, Ask{Kind: GroupFailover, Group: "web", Count: "check", Limit: 2}, "counter-used-up", "2 times"},
-		"start amid a move":                     {moving, Ask{Kind: GroupStart, Group: "web"}, "busy", "for a test"},
-		"stop amid a move":                      {moving, Ask{Kind: GroupStop, Group: "web"}, "busy", "move"},
-		"restart amid a move":                   {moving, Ask{Kind: GroupRestart, Group: "web"}, "busy", "move"},
-		"move amid a move":                      {moving, Ask{Kind: GroupMove, Group: "web", To: "c"}, "busy", "move"},
-		"failover amid a move":                  {moving, Ask{Kind: GroupFailover, Resource: "ip"}, "busy", "move"},
+	refused(t, map[string]refusal{
 		"leave of no node":                      {nil, Ask{Kind: NodeLeave, Node: "z"}, "no-such-node", "z"},
 		"return of no node":                     {nil, Ask{Kind: NodeReturn, Node: "z"}, "no-such-node", "z"},
 		"leave of a node that is down":          {alone, Ask{Kind: NodeLeave, Node: "b"}, "node-not-up", "b is down"},
@@ -137,7 +145,11 @@ func TestRefusals(t *testing.T) {
 		"a file that changes what is moving":    {moving, file(1, strings.Replace(clusterFile, "10.0.0.10", "10.0.0.11", 1)), "config-group-active", "web"},
 		"a file that changes what did not stop": {stuck, file(1, strings.Replace(clusterFile, "10.0.0.10", "10.0.0.11", 1)), "config-group-active", "web"},
 		"a file without a node that is up":      {nil, file(1, strings.Replace(clusterFile, "  c: {addresses: [10.0.0.3]}\n", "", 1)), "config-node-up", "c"},
-	}
+	})
+}
+
+func refused(t *testing.T, tests map[string]refusal) {
+	t.Helper()
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := world(t)
