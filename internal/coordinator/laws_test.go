@@ -137,7 +137,7 @@ func (w *world) deliver(i int, again bool) {
 // happen lets one thing happen to a node.
 func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 	m := w.nodes[n]
-	switch rapid.SampledFrom([]string{"silent", "expired", "heard", "crash", "boot", "fast boot", "wait"}).Draw(rt, "happens") {
+	switch rapid.SampledFrom([]string{"silent", "expired", "heard", "crash", "boot", "wait"}).Draw(rt, "happens") {
 	case "silent":
 		m.heard = false
 	case "expired":
@@ -151,7 +151,7 @@ func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 		m.heard = false
 		m.boots++
 		clear(m.runs)
-	case "boot", "fast boot":
+	case "boot":
 		m.heard, m.expired = true, false
 		m.boots++
 		clear(m.runs)
@@ -165,9 +165,6 @@ func (w *world) ask(rt *rapid.T, g cluster.GroupName, n cluster.NodeName) {
 	kinds := []admission.Kind{admission.GroupStart, admission.GroupStop, admission.GroupMove, admission.GroupFailover,
 		admission.GroupRestart, admission.GroupClear, admission.NodeLeave, admission.NodeReturn}
 	a := admission.Ask{Kind: rapid.SampledFrom(kinds).Draw(rt, "kind"), Group: g, Node: n}
-	if a.Kind == admission.GroupClear {
-		a.ID = "clear"
-	}
 	if rapid.Bool().Draw(rt, "to") {
 		a.To = n
 	}
