@@ -5,11 +5,13 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -103,6 +105,8 @@ func statusOf(code string) int {
 		return http.StatusServiceUnavailable
 	case "timed-out":
 		return http.StatusGatewayTimeout
+	case "internal":
+		return http.StatusInternalServerError
 	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster":
 		return http.StatusForbidden
 	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-incident", "unknown-host":
@@ -123,7 +127,8 @@ func toProblem(err error) error {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			code = "timed-out"
 		}
-		return &problem{Status: http.StatusInternalServerError, Title: "error", Detail: err.Error(), Code: code}
+		status := statusOf(code)
+		return &problem{Status: status, Title: http.StatusText(status), Detail: err.Error(), Code: code, Hint: "the daemon's own log may say more: journalctl -u tasuki"}
 	}
 	s := statusOf(e.Code)
 	return &problem{Status: s, Title: http.StatusText(s), Detail: e.Message, Code: e.Code, Hint: e.Hint}
@@ -154,14 +159,42 @@ var (
 	everyone = []Kind{Local, Node, Linked, Anonymous}
 )
 
+// refusal is what a caller of that kind is told of an operation that is not for
+// it.
+func refusal(k Kind, id string) *problem {
+	return toProblem(&api.Error{Code: "not-allowed", Message: fmt.Sprintf("a caller of kind %s may not call %s", k, id),
+		Hint: "nodes and root may; linked clusters may ask by request"}).(*problem)
+}
+
+// register adds an operation. Who may not call it is refused before anything of
+// the body is read.
 func register[I, O any](s *server, allowed []Kind, method, path, id, summary string, f func(context.Context, *I) (*O, error)) {
-	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: MaxBody, BodyReadTimeout: 10 * time.Second}
-	huma.Register(s.api, op, func(ctx context.Context, input *I) (*O, error) {
-		if c := CallerOf(ctx); !slices.Contains(allowed, c.Kind) {
-			return nil, toProblem(&api.Error{Code: "not-allowed", Message: fmt.Sprintf("a caller of kind %s may not call %s", c.Kind, id),
-				Hint: "nodes and root may; linked clusters may ask by request"})
+	guard := func(ctx huma.Context, next func(huma.Context)) {
+		k := CallerOf(ctx.Context()).Kind
+		if slices.Contains(allowed, k) {
+			next(ctx)
+			return
 		}
-		return f(ctx, input)
+		no := refusal(k, id)
+		ctx.SetHeader("Content-Type", no.ContentType(""))
+		ctx.SetStatus(no.Status)
+		_ = json.NewEncoder(ctx.BodyWriter()).Encode(no)
+	}
+	huma.Register(s.api, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Middlewares: huma.Middlewares{guard},
+		MaxBodyBytes: MaxBody, BodyReadTimeout: 10 * time.Second}, f)
+}
+
+// guarded lets only the allowed callers through to h.
+func guarded(allowed []Kind, id string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if k := CallerOf(r.Context()).Kind; !slices.Contains(allowed, k) {
+			no := refusal(k, id)
+			w.Header().Set("Content-Type", no.ContentType(""))
+			w.WriteHeader(no.Status)
+			_ = json.NewEncoder(w).Encode(no)
+			return
+		}
+		h.ServeHTTP(w, r)
 	})
 }
 
@@ -169,7 +202,7 @@ func register[I, O any](s *server, allowed []Kind, method, path, id, summary str
 // place for the whole program.
 var ourErrors = sync.OnceFunc(func() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		p := &problem{Status: status, Title: http.StatusText(status), Detail: msg, Code: "bad-request"}
+		p := &problem{Status: status, Title: http.StatusText(status), Detail: msg, Code: "bad-request", Hint: "/openapi.json describes every operation"}
 		for _, e := range errs {
 			p.Detail += ": " + e.Error()
 		}
@@ -181,6 +214,7 @@ var ourErrors = sync.OnceFunc(func() {
 })
 
 // New returns the API as a handler. The doors put the caller into the context.
+// What is no operation, the description of the API above all, is for insiders.
 func New(b Backend, version string) http.Handler {
 	ourErrors()
 	mux := http.NewServeMux()
@@ -191,8 +225,22 @@ func New(b Backend, version string) http.Handler {
 	s.acting()
 	s.configuring()
 	s.meeting()
-	mux.HandleFunc("GET /v1/follow", s.follow)
-	return mux
+	s.stream(mux, insiders, "/v1/follow", "follow", "New events as they come, one JSON object a line", s.follow)
+	rest := guarded(insiders, "what is no operation", mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+}
+
+// stream adds an operation whose answer has no end; the description has it too.
+func (s *server) stream(mux *http.ServeMux, allowed []Kind, path, id, summary string, h http.HandlerFunc) {
+	mux.Handle("GET "+path, guarded(allowed, id, h))
+	s.api.OpenAPI().AddOperation(&huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
+		Responses: map[string]*huma.Response{"200": {Description: "until the caller goes", Content: map[string]*huma.MediaType{"application/x-ndjson": {}}}}})
 }
 
 func (s *server) reading() {

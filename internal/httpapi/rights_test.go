@@ -3,6 +3,8 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/httpapi"
 	"github.com/tasuki-ha/tasuki/internal/httpapi/httpapitest"
 )
@@ -43,6 +46,20 @@ var bodies = map[string]string{
 
 func call(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op string) (int, string) {
 	t.Helper()
+	return callOf(t, b, c, op, bodies[op])
+}
+
+func send(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op, body string) (int, string) {
+	t.Helper()
+	code, text := callOf(t, b, c, op, body)
+	if calls := b.Calls(); len(calls) > 0 {
+		t.Errorf("%s with a broken body was carried out: %v", op, calls)
+	}
+	return code, text
+}
+
+func callOf(t *testing.T, b httpapi.Backend, c httpapi.Caller, op, body string) (int, string) {
+	t.Helper()
 	method, path, _ := strings.Cut(op, " ")
 	path = strings.NewReplacer("{group}", "g", "{monitor}", "m", "{node}", "n", "{verb}", "stop", "{id}", "p1", "{name}", "c").Replace(path)
 	ctx := httpapi.WithCaller(t.Context(), c)
@@ -51,8 +68,8 @@ func call(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op string) (in
 		cancel()
 		ctx = done
 	}
-	r := httptest.NewRequest(method, path, strings.NewReader(bodies[op])).WithContext(ctx)
-	if bodies[op] != "" {
+	r := httptest.NewRequest(method, path, strings.NewReader(body)).WithContext(ctx)
+	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	w := httptest.NewRecorder()
@@ -70,11 +87,84 @@ func TestEveryOperationIsInTheTable(t *testing.T) {
 	if err := json.Unmarshal([]byte(doc), &spec); err != nil || code != http.StatusOK || len(spec.Paths) < 10 {
 		t.Fatal(code, err, len(spec.Paths))
 	}
+	there := map[string]bool{}
 	for path, methods := range spec.Paths {
 		for method := range methods {
-			if _, known := rights[strings.ToUpper(method)+" "+path]; !known {
-				t.Errorf("%s %s: nobody has decided who may call it", strings.ToUpper(method), path)
+			op := strings.ToUpper(method) + " " + path
+			there[op] = true
+			if _, known := rights[op]; !known {
+				t.Errorf("%s: nobody has decided who may call it", op)
 			}
+		}
+	}
+	for op := range rights {
+		if !there[op] {
+			t.Errorf("%s: there is no such operation", op)
+		}
+	}
+}
+
+// What a caller sends is not looked at before his right to send it.
+func TestRightsComeBeforeTheBody(t *testing.T) {
+	for op, allowed := range rights {
+		if bodies[op] == "" || slices.Contains(allowed, httpapi.Anonymous) {
+			continue
+		}
+		code, text := send(t, &httpapitest.Backend{}, httpapi.Caller{Kind: httpapi.Anonymous}, op, "this is no JSON")
+		if code != http.StatusForbidden || !strings.Contains(text, `"hint"`) {
+			t.Errorf("%s: %d %s", op, code, text)
+		}
+		for _, kind := range allowed {
+			if code, text := send(t, &httpapitest.Backend{}, httpapi.Caller{Kind: kind}, op, "this is no JSON"); code < 400 || code >= 500 || !strings.Contains(text, `"bad-request"`) {
+				t.Errorf("%s by %s: %d %s", op, kind, code, text)
+			}
+		}
+	}
+}
+
+// What is no operation is for insiders too, also by a detour.
+func TestDescriptionIsForInsiders(t *testing.T) {
+	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/", "/docs", "//openapi.json"} {
+		for _, kind := range kinds {
+			code, _ := call(t, &httpapitest.Backend{}, httpapi.Caller{Kind: kind}, "GET "+path)
+			if (code != http.StatusForbidden) != slices.Contains(insiders, kind) {
+				t.Errorf("%s got %d for %s", kind, code, path)
+			}
+		}
+	}
+	code, text := call(t, &httpapitest.Backend{}, httpapi.Caller{}, "GET /v1/../openapi.json")
+	if code == http.StatusOK || strings.Contains(text, "Tasuki") {
+		t.Error(code, text)
+	}
+}
+
+// broken is a backend whose status cannot be had.
+type broken struct {
+	*httpapitest.Backend
+	err error
+}
+
+func (b broken) Status(context.Context) (api.Status, error) { return api.Status{}, b.err }
+
+// A refusal keeps its code, and what was not foreseen says so.
+func TestErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		status int
+		code   string
+	}{
+		{&api.Error{Code: "standby-down"}, http.StatusConflict, "standby-down"},
+		{&api.Error{Code: "no-such-group"}, http.StatusNotFound, "no-such-group"},
+		{&api.Error{Code: "no-quorum"}, http.StatusServiceUnavailable, "no-quorum"},
+		{fmt.Errorf("ask: %w", &api.Error{Code: "token-used"}), http.StatusForbidden, "token-used"},
+		{&api.Error{Code: "config-invalid"}, http.StatusUnprocessableEntity, "config-invalid"},
+		{&api.Error{Code: "timed-out"}, http.StatusGatewayTimeout, "timed-out"},
+		{context.DeadlineExceeded, http.StatusGatewayTimeout, "timed-out"},
+		{errors.New("disk full"), http.StatusInternalServerError, "internal"},
+	} {
+		code, text := callOf(t, broken{&httpapitest.Backend{}, tt.err}, httpapi.Caller{Kind: httpapi.Local}, "GET /v1/status", "")
+		if code != tt.status || !strings.Contains(text, `"code":"`+tt.code+`"`) {
+			t.Errorf("%v: %d %s", tt.err, code, text)
 		}
 	}
 }
