@@ -15,6 +15,7 @@ type peer struct {
 	heard    cluster.Instant         // latest heartbeat on any path; 0 if never
 	paths    map[int]cluster.Instant // the same, by path
 	lost     map[int]bool            // paths whose loss was logged
+	back     cluster.Instant         // when it was heard again after it had been silent on all of them
 	next     cluster.Instant         // when it is sent the next heartbeat
 	sent     cluster.Instant         // when it was sent the latest one
 	acked    cluster.Instant         // the latest one that it acknowledged
@@ -38,6 +39,14 @@ func (m *Machine) silence() time.Duration {
 	return max(4*m.timing().Heartbeat, 50*time.Millisecond)
 }
 
+// pace is the time between two heartbeats to a node that answers: three
+// intervals, or less where the file leaves less than two of them until this node
+// would isolate.
+func (m *Machine) pace() time.Duration {
+	t := m.timing()
+	return t.Heartbeat * min(max((t.Lease-t.Isolate)/(2*t.Heartbeat), 1), 3)
+}
+
 // alive says whether heartbeats of the node arrive.
 func (m *Machine) alive(n cluster.NodeName) bool {
 	if n == m.self {
@@ -49,14 +58,14 @@ func (m *Machine) alive(n cluster.NodeName) bool {
 
 // beat sends the heartbeats that are due, with an acknowledgement to every node
 // that is part of our life of consensus. While each is acknowledged and every
-// network works, every second one is left out; one without an answer is repeated
+// network works, most are left out (see pace); one without an answer is repeated
 // soon, over all networks. Of two nodes one sets the pace (see follows); the other
 // answers at once (see takeBeat) and beats by itself only when the first is late.
 func (m *Machine) beat() {
 	f := m.file()
 	hb := m.timing().Heartbeat
 	acks, missing := m.acknowledged(), m.missesOne()
-	m.nextBeat = m.now.Add(3 * hb)
+	m.nextBeat = m.now.Add(m.pace() + hb)
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
 		if n == m.self {
@@ -81,11 +90,11 @@ func (m *Machine) beat() {
 		paths := m.beatPaths(&f.Nodes[i], p, b.Heard)
 		switch {
 		case m.follows(p, n):
-			p.next, p.acked = m.now.Add(3*hb), m.now // the pace is the other's
+			p.next, p.acked = m.now.Add(m.pace()+hb), m.now // the pace is the other's
 		case missing:
 			p.next = m.now.Add(hb / 2) // who still acknowledges it is what a takeover waits for
 		case len(paths) == 1 && answered:
-			p.next = m.now.Add(2 * hb)
+			p.next = m.now.Add(m.pace())
 		case !answered && m.alive(n):
 			p.next, paths = m.now.Add(hb/2), allPaths(&f.Nodes[i])
 		}
@@ -104,7 +113,7 @@ func (m *Machine) beat() {
 // missesOne says whether a node that should be up is silent.
 func (m *Machine) missesOne() bool {
 	for n, p := range m.peers {
-		if s := m.st.Nodes[n]; s != nil && s.State == cluster.NodeUp && m.now.Sub(p.heard) >= m.silence()+3*m.timing().Heartbeat {
+		if s := m.st.Nodes[n]; s != nil && s.State == cluster.NodeUp && m.now.Sub(p.heard) >= m.silence()+m.pace() {
 			return true
 		}
 	}
@@ -112,10 +121,9 @@ func (m *Machine) missesOne() bool {
 }
 
 // pathSilence is how long a path to the node must be unheard to count as
-// silent: three of the rounds in which each gets its turn, each of two
-// intervals.
+// silent: two of the rounds in which each gets its turn, and some.
 func (m *Machine) pathSilence(n *config.Node) time.Duration {
-	return (m.silence() + 2*m.timing().Heartbeat) * time.Duration(max(len(n.Addresses), 1))
+	return (m.silence() + m.pace()) * time.Duration(max(len(n.Addresses), 1))
 }
 
 // heardPaths returns the paths on which the node is heard.
@@ -211,6 +219,9 @@ func (m *Machine) takeBeat(in BeatIn) {
 	if p.last.Boot != "" && p.last.Boot != b.Boot {
 		m.voter.Release(in.From) // it says itself that its machine has booted anew: it runs nothing
 	}
+	if m.now.Sub(p.heard) >= m.silence()+m.pace() {
+		p.back = m.now
+	}
 	first := p.last.Daemon != b.Daemon || b.Sent > p.last.Sent
 	p.heard, p.paths[in.Path], p.last = m.now, m.now, b
 	if first && m.follows(p, in.From) {
@@ -247,7 +258,7 @@ func (m *Machine) watchPaths(n cluster.NodeName, p *peer) {
 	}
 	node := m.file().Node(n)
 	for path, t := range p.paths {
-		if m.now.Sub(t) < max(m.timing().Lease, m.pathSilence(node)) || p.lost[path] || path >= len(node.Addresses) {
+		if m.now.Sub(max(t, p.back)) < max(m.timing().Lease, m.pathSilence(node)) || p.lost[path] || path >= len(node.Addresses) {
 			continue
 		}
 		p.lost[path] = true
