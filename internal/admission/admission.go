@@ -128,7 +128,7 @@ func admitGroup(s *state.State, a Ask) (state.Entry, *api.Error) {
 		p, no = planStop(g, gs)
 		p.After = a.After
 	case GroupRestart:
-		p, no = planRestart(g, gs, a)
+		p, no = planRestart(s, g, gs, a)
 	default:
 		p, no = planMove(s, g, gs, a)
 	}
@@ -176,17 +176,23 @@ func planStop(g *config.Group, gs *state.Group) (state.Plan, *api.Error) {
 	return p, nil
 }
 
-func planRestart(g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {
+func planRestart(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {
 	p := state.Plan{Action: state.ActionRestart, From: gs.Owner, To: gs.Owner, Resource: a.Resource,
 		Factor: cluster.FactorGroupRestart, Wanted: true, Why: "asked for"}
 	if a.Resource != "" {
 		p.Factor = cluster.FactorResourceRestart
+	}
+	if a.Resource != "" && g.Resource(a.Resource) == nil {
+		return p, refuse("no-such-resource", "tasuki status lists the resources", "group %s has no resource %q", g.Name, a.Resource)
 	}
 	if gs.Owner == "" {
 		return p, refuse("not-active", fmt.Sprintf("tasuki group start %s", g.Name), "group %s is not active", g.Name)
 	}
 	if stopFailed(gs) {
 		return p, stillThere(g, gs)
+	}
+	if why := placement.Unfit(s, g, gs.Owner); why != "" {
+		return p, refuse("node-unfit", "tasuki group move brings it elsewhere", "group %s cannot start again on %s: %s", g.Name, gs.Owner, why)
 	}
 	return p, nil
 }
@@ -241,7 +247,14 @@ func admitNode(s *state.State, a Ask) (state.Entry, *api.Error) {
 	}
 	set := state.SetNode{Name: a.Node, State: n.State, Boot: n.Boot, Daemon: n.Daemon, Why: a.Why, Cause: a.Cause, Time: a.Wall}
 	if a.Kind == NodeReturn {
-		set.State = cluster.NodeUp
+		switch {
+		case n.State == cluster.NodeLeft: // it is up once the leader hears it
+			set.State, set.Boot, set.Daemon, set.Why = cluster.NodeUnknown, "", "", "called back"
+		case n.Leaving:
+			set.State = cluster.NodeUp
+		default:
+			return state.Entry{}, refuse("node-not-left", "nothing is to be done", "node %s has not left: it is %s", a.Node, n.State)
+		}
 		return done(a, fmt.Sprintf("%s may be given groups again", a.Node), state.Command{Node: &set}), nil
 	}
 	if n.State != cluster.NodeUp {
@@ -261,7 +274,7 @@ func admitNode(s *state.State, a Ask) (state.Entry, *api.Error) {
 
 func admitConfig(s *state.State, a Ask) (state.Entry, *api.Error) {
 	if a.Config == nil {
-		return state.Entry{}, refuse("bad-ask", "", "no cluster file was sent")
+		return state.Entry{}, refuse("bad-ask", "tasuki config apply FILE sends one", "no cluster file was sent")
 	}
 	if a.Config.Base != s.Config.Version {
 		return state.Entry{}, refuse("config-changed", "look at tasuki config diff, then apply again",
@@ -302,6 +315,8 @@ func CheckChange(s *state.State, f *config.File) *api.Error {
 			return refuse("config-group-active", hint, "group %s is active on %s and cannot be taken out of the file", name, gs.Owner)
 		case !slices.Contains(will.Nodes, gs.Owner):
 			return refuse("config-group-active", "move the group first", "group %s is active on %s, which the new file takes out of its list", name, gs.Owner)
+		case gs.Plan != nil && gs.Plan.To != "" && !slices.Contains(will.Nodes, gs.Plan.To):
+			return refuse("config-group-active", "wait until it has ended", "group %s is on its way to %s, which the new file takes out of its list", name, gs.Plan.To)
 		case touched[name]:
 			return refuse("config-group-active", hint, "group %s is active on %s and its resources cannot change meanwhile", name, gs.Owner)
 		}

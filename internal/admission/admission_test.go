@@ -291,8 +291,8 @@ func TestLeaveAndReturn(t *testing.T) {
 	if n := admit(NodeReturn, "a"); n.State != cluster.NodeUp || n.Leaving || s.Groups["web"].Owner != "a" {
 		t.Errorf("called back: %+v", n)
 	}
-	if admit(NodeReturn, "c"); !s.Up("c") {
-		t.Errorf("called back: %+v", s.Nodes["c"])
+	if n := admit(NodeReturn, "c"); n.State != cluster.NodeUnknown || s.Up("c") { // up is who is heard
+		t.Errorf("called back: %+v", n)
 	}
 }
 
@@ -407,5 +407,58 @@ func TestLaws(t *testing.T) {
 	})
 	if admitted < 10 {
 		t.Errorf("only %d asks were admitted: the property says little", admitted)
+	}
+}
+
+func TestRestartOfAResourceOfAnotherGroup(t *testing.T) {
+	for _, r := range []cluster.ResourceName{"base", "nothing"} {
+		if e, no := Admit(world(t), Ask{ID: "r1", Kind: GroupRestart, Group: "web", Resource: r}); no == nil {
+			t.Errorf("admitted: %s", e.Encode())
+		}
+	}
+}
+
+func TestRestartOnALeavingNode(t *testing.T) {
+	s := world(t)
+	apply(s, node("a", cluster.NodeUp, true))
+	e, no := Admit(s, Ask{ID: "r1", Kind: GroupRestart, Group: "web"})
+	if no != nil {
+		return
+	}
+	s.Apply(e)
+	if a, _ := s.Answered("r1"); a.Err != nil {
+		t.Errorf("admitted, then: %s (%s)", a.Err, a.Err.Code)
+	}
+}
+
+func TestReturnOfWhoDidNotLeave(t *testing.T) {
+	for _, st := range []cluster.NodeState{cluster.NodeDown, cluster.NodeUp} {
+		s := world(t)
+		apply(s, node("c", st, false))
+		if e, no := Admit(s, Ask{ID: "r1", Kind: NodeReturn, Node: "c"}); no == nil {
+			t.Errorf("%s: admitted: %s", st, e.Encode())
+		}
+	}
+}
+
+func TestFileThatWasNotSent(t *testing.T) {
+	_, no := Admit(world(t), Ask{ID: "r1", Kind: ConfigApply})
+	if no == nil {
+		t.Fatal("admitted")
+	}
+	wellPut(t, no)
+}
+
+func TestFileThatTakesThePlansTarget(t *testing.T) {
+	s := world(t)
+	moving(s) // a to b
+	e, no := Admit(s, file(1, strings.Replace(clusterFile, "  web:\n    res", "  web:\n    nodes: [a, c]\n    res", 1)))
+	if no != nil {
+		return
+	}
+	s.Apply(e)
+	report(s, "web", state.StepStopped, nil)
+	if gs := s.Groups["web"]; gs.Owner == "b" {
+		t.Errorf("group web is %s on b, which is not in its list %v", gs.Phase, s.File().Group("web").Nodes)
 	}
 }

@@ -66,7 +66,7 @@ func decideNode(s *state.State, v View, n *config.Node) []state.Command {
 		cmds := []state.Command{{Node: &set}}
 		switch {
 		case node.State != cluster.NodeUp:
-			cmds = append(cmds, failback(s, n.Name)...)
+			cmds = append(cmds, failback(s, v, n.Name)...)
 		case node.Boot != seen.Boot:
 			cmds = append(cmds, elsewhere(s, v, n.Name)...)
 		}
@@ -81,6 +81,8 @@ func decideNode(s *state.State, v View, n *config.Node) []state.Command {
 
 func arrival(node *state.Node, seen Seen) string {
 	switch {
+	case node.State == cluster.NodeUnknown && node.Why != "":
+		return node.Why // called back
 	case node.State == cluster.NodeUnknown:
 		return "seen for the first time"
 	case node.Boot != seen.Boot:
@@ -92,7 +94,7 @@ func arrival(node *state.Node, seen Seen) string {
 }
 
 // failback returns the moves of groups whose first choice has just come up.
-func failback(s *state.State, came cluster.NodeName) []state.Command {
+func failback(s *state.State, v View, came cluster.NodeName) []state.Command {
 	var cmds []state.Command
 	f := s.File()
 	for i := range f.Groups {
@@ -101,7 +103,7 @@ func failback(s *state.State, came cluster.NodeName) []state.Command {
 		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came {
 			continue
 		}
-		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came {
+		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came || !livedOn(s, v, gs.Owner) {
 			continue
 		}
 		cmds = append(cmds, begin(g.Name, gs, state.Plan{
@@ -110,6 +112,12 @@ func failback(s *state.State, came cluster.NodeName) []state.Command {
 		}, ""))
 	}
 	return cmds
+}
+
+// livedOn says whether a node is heard and has not booted anew since the state
+// last heard of it.
+func livedOn(s *state.State, v View, n cluster.NodeName) bool {
+	return v.Nodes[n].Alive && s.Nodes[n] != nil && v.Nodes[n].Boot == s.Nodes[n].Boot
 }
 
 // elsewhere returns takeovers of what ran on a node that booted anew before it
@@ -124,7 +132,7 @@ func elsewhere(s *state.State, v View, booted cluster.NodeName) []state.Command 
 			continue
 		}
 		i := slices.IndexFunc(g.Nodes, func(n cluster.NodeName) bool {
-			return n != booted && v.Nodes[n].Alive && v.Nodes[n].Boot == s.Nodes[n].Boot && placement.Refuse(s, g, n) == ""
+			return livedOn(s, v, n) && placement.Refuse(s, g, n) == ""
 		})
 		if i < 0 {
 			continue
@@ -151,7 +159,8 @@ func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
 		return nil
 	}
 	if gs.Owner != "" {
-		if n := s.Nodes[gs.Owner]; n != nil && n.Leaving && gs.Phase == cluster.PhaseOnline {
+		failed, _ := failedResource(g, gs)
+		if n := s.Nodes[gs.Owner]; n != nil && n.Leaving && (gs.Phase == cluster.PhaseOnline || gs.Phase == cluster.PhaseFailed && failed != nil) {
 			return evacuate(s, g, gs)
 		}
 	}

@@ -390,3 +390,27 @@ func TestDecidingReadsOnly(t *testing.T) {
 		t.Errorf("groups are decided on the state that follows: %s", text(first))
 	}
 }
+
+func TestLeavingWithAFailedGroup(t *testing.T) {
+	s := running(t)
+	report(s, "web", state.StepStartFailed, "ip", cluster.ResourceStartFailed)
+	apply(s, state.Command{Node: &state.SetNode{Name: "a", State: cluster.NodeUp, Boot: "a1", Daemon: "ad", Leaving: true}})
+	if cmds := Decide(s, all()); len(cmds) == 0 {
+		t.Error("nothing takes the failed group web from the leaving node a")
+	}
+}
+
+func TestFailbackBesideABootedOwner(t *testing.T) {
+	s := running(t)
+	carry(t, s, silent(all(), "b"), "b down")
+	carry(t, s, silent(all(), "b"), "db takeover >a")
+	report(s, "db", state.StepStarted, "", "")
+	v := all()
+	v.Nodes["a"] = Seen{Alive: true, Boot: "a2", Daemon: "x"} // the owner, booted anew
+	cmds := Decide(s, v)
+	for _, c := range cmds {
+		if c.Begin != nil && c.Begin.Group == "db" && c.Begin.Plan.From == "a" {
+			t.Errorf("a move from a, which has booted anew: %s", text(cmds))
+		}
+	}
+}

@@ -158,6 +158,7 @@ func (r *Runner) Done(op Op, why string) {
 	}
 	it.busy = false
 	r.running--
+	defer r.settle()
 	switch {
 	case r.start && !op.Start: // the clean-up after a failed start
 		it.cleaning = false
@@ -184,6 +185,21 @@ func (r *Runner) Done(op Op, why string) {
 			return
 		}
 		r.giveUp(it, res.Name, cluster.ResourceStopFailed, why, res.Deactivation.FinalAction == cluster.ActionContinue)
+	}
+}
+
+// settle names what a halted run leaves half done.
+func (r *Runner) settle() {
+	if !r.halted || r.running > 0 {
+		return
+	}
+	for n := range r.goal {
+		switch it := r.items[n]; {
+		case it.cleaning:
+			it.state = cluster.ResourceStartFailed
+		case it.state == cluster.ResourceStopping:
+			it.state = cluster.ResourceStopFailed
+		}
 	}
 }
 
@@ -234,7 +250,7 @@ func (r *Runner) Outcome() (step state.Step, failed cluster.ResourceName, why st
 func (r *Runner) unfinished() bool {
 	for n := range r.goal {
 		it := r.items[n]
-		if !it.given && it.attempts == 0 && r.dependentsOffline(n) {
+		if !it.given && (it.state != cluster.ResourceOffline || it.attempts == 0) && r.dependentsOffline(n) {
 			return true
 		}
 	}

@@ -501,8 +501,8 @@ func (d *driven) check(rt *rapid.T, step state.Step, failed cluster.ResourceName
 		if said[n].State == cluster.ResourceOnline && d.real[n] != cluster.ResourceOnline {
 			rt.Fatalf("%s is said to be online; its driver says %s", n, d.real[n])
 		}
-		if said[n].State == cluster.ResourceStarting {
-			rt.Fatalf("%s is still said to be starting", n)
+		if st := said[n].State; st == cluster.ResourceStarting || st == cluster.ResourceStopping {
+			rt.Fatalf("%s is still said to be %s", n, st)
 		}
 		if !d.goal[n] {
 			continue
@@ -620,4 +620,33 @@ func TestBrokenOffAnywhere(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNothingIsStoppingAfterTheEnd(t *testing.T) {
+	g := group(res("ip"), res("server+1"))
+	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
+	s.next("stop server, stop ip")
+	s.done("server", "busy") // one more try is allowed
+	s.done("ip", "stuck")    // but this halts the run
+	s.ends(state.StepStopFailed, "ip", "stuck")
+	s.states("ip=stop-failed server=stop-failed") // got: server=stopping
+}
+
+func TestNotCleanedUpIsNotOffline(t *testing.T) {
+	s := tell(t, Start(group(res("ip+1"), res("disk")), nil))
+	s.next("start ip, start disk")
+	s.done("ip", "no carrier") // to be cleaned up, then tried again
+	s.done("disk", "no such disk")
+	s.ends(state.StepStartFailed, "disk", "no such disk")
+	s.states("disk=start-failed ip=start-failed") // got: ip=offline
+}
+
+func TestNotEndedWhileARetryIsLeft(t *testing.T) {
+	g := group(res("ip!"), res("server+1"))
+	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
+	s.next("stop server, stop ip")
+	s.done("ip", "stuck") // goes on
+	s.done("server", "busy")
+	s.goesOn() // got: ended with stop-failed
+	s.next("stop server 2")
 }

@@ -205,7 +205,7 @@ func (s *State) assign(name cluster.GroupName, g *Group) {
 
 func (s *State) report(c Report) {
 	g := s.Groups[c.Group]
-	if g == nil || g.Epoch != c.Epoch || g.Owner != c.Node {
+	if g == nil || c.Node == "" || g.Epoch != c.Epoch || g.Owner != c.Node {
 		return
 	}
 	if c.Resources != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
 
-// Entry is one entry of the replicated log: commands that take effect together
-// or not at all, and the answer to the ask that led to them.
+// Entry is one entry of the replicated log: commands, which take effect at once
+// and in order, each only if it still fits, and the answer to the ask that led
+// to them, which is a refusal if one did not.
 type Entry struct {
 	Nonce    string    `json:"nonce,omitempty"` // by which the proposer knows it again; no part of the state
 	Answer   *Answer   `json:"answer,omitempty"`

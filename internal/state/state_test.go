@@ -570,3 +570,13 @@ func TestEntryComesBack(t *testing.T) {
 		t.Errorf("%v %s", err, d)
 	}
 }
+
+func TestReportOfNobody(t *testing.T) {
+	for _, step := range []Step{StepStartFailed, StepStopFailed, StepFailed} {
+		s := fresh(t)
+		apply(s, Command{Report: &Report{Group: "web", Epoch: s.Groups["web"].Epoch, Step: step, Why: "x"}})
+		if gs := s.Groups["web"]; gs.Phase != cluster.PhaseOffline {
+			t.Errorf("%s: group web is %s on %q", step, gs.Phase, gs.Owner)
+		}
+	}
+}
