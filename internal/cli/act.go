@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,6 +60,44 @@ func monitorNames(s *api.Status) (out []string) {
 	return out
 }
 
+func linkNames(s *api.Status) (out []string) {
+	for _, l := range s.Links {
+		out = append(out, string(l.Name))
+	}
+	return out
+}
+
+// cause is the event that led to this command, for a script that the daemon
+// runs; the operator at his desk has none.
+func cause() cluster.EventID { return cluster.EventID(os.Getenv("TASUKI_CAUSE")) }
+
+// verbOf is one command of a command of commands.
+type verbOf struct{ verb, short, long, example string }
+
+var groupVerbs = []verbOf{
+	{"start", "Start a group", `Start a group that is active nowhere, on the node that its failover policy
+prefers or on the one that is named. A group that failed is stopped first, then
+started anew. A named node is tried also where an activation had failed.`,
+		`  tasuki group start failover
+  tasuki group start failover --to CLP-2`},
+	{"stop", "Stop a group", `Stop a group in the reverse order of its start. It stays stopped until it is
+started. Where a stop has failed, this tries it once more.`,
+		`  tasuki group stop failover`},
+	{"move", "Move a group to another node, by plan", `Stop a group where it is, then start it on the node that its failover policy
+prefers next or on the one that is named. If no node can take it, it keeps
+running where it is and the reason is shown.`,
+		`  tasuki group move failover
+  tasuki group move failover --to CLP-2`},
+	{"failover", "Fail a group over to another node: as a move, but its scripts are told", `Move a group as a failure would: its scripts see a failover as the factor, not
+a move. The failure itself is not made up; see tasuki monitor rehearse.`,
+		`  tasuki group failover failover`},
+	{"restart", "Stop a group and start it again where it is", `Stop every resource of a group and start it again on the same node.`,
+		`  tasuki group restart failover`},
+	{"clear", "Forget a group's counters and failed activations", `Forget how often a group was moved by its resources and monitors, and on which
+nodes its activation failed, so that these nodes are tried again.`,
+		`  tasuki group clear failover`},
+}
+
 // waiting is how a command waits for a plan.
 type waiting struct {
 	no      bool
@@ -73,26 +112,23 @@ A group that was stopped stays stopped until it is started.`,
 		Example: `  tasuki group move failover
   tasuki group move failover --to CLP-2
   tasuki group stop failover`}
-	for _, v := range []struct{ verb, short string }{
-		{"start", "Start a group"}, {"stop", "Stop a group"}, {"move", "Move a group to another node, by plan"},
-		{"failover", "Fail a group over to another node: as a move, but its scripts are told"},
-		{"restart", "Stop a group and start it again where it is"}, {"clear", "Forget a group's counters and failed activations"},
-	} {
+	for _, v := range groupVerbs {
 		var to string
 		var w waiting
-		sub := &cobra.Command{Use: v.verb + " GROUP", Short: v.short, Args: args(1, 1, "a group"), ValidArgsFunction: p.completeFirst(groupNames),
+		sub := &cobra.Command{Use: v.verb + " GROUP", Short: v.short, Long: v.long, Example: v.example, Args: args(1, 1, "a group"), ValidArgsFunction: p.completeFirst(groupNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
 				return p.changeGroup(cmd.Context(), cluster.GroupName(a[0]), v.verb, cluster.NodeName(to), w)
 			}}
 		if v.verb == "start" || v.verb == "move" || v.verb == "failover" {
-			sub.Flags().StringVar(&to, "to", "", "where to (default: by the order of the file)")
+			sub.Flags().StringVar(&to, "to", "", "the node to start it on (default: by its failover policy)")
 			_ = sub.RegisterFlagCompletionFunc("to", p.complete(nodeNames))
 		}
-		sub.Flags().BoolVar(&w.no, "no-wait", false, "do not wait until it is done")
-		sub.Flags().DurationVar(&w.timeout, "timeout", time.Hour, "how long to wait")
+		sub.Flags().BoolVar(&w.no, "no-wait", false, "do not wait until it is done: say that it has begun")
+		sub.Flags().DurationVar(&w.timeout, "timeout", time.Hour, "how long to wait; the group goes on after that (exit code 4)")
 		c.AddCommand(sub)
 	}
-	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the groups", Args: args(0, 0, "no arguments"),
+	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the groups", Long: "Show the groups and their resources, where each group is and why.",
+		Example: "  tasuki group list", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := p.client().Status(cmd.Context())
 			if err != nil {
@@ -102,7 +138,7 @@ A group that was stopped stays stopped until it is started.`,
 				return p.json(s.Groups)
 			}
 			for _, g := range s.Groups {
-				p.printGroup(&g)
+				p.printGroup(&g, nameColumn(&s))
 			}
 			return nil
 		}}))
@@ -131,7 +167,7 @@ func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb str
 	case <-begun:
 	case <-shown:
 	}
-	b, err := cl.Group(ctx, g, verb, api.GroupOp{To: to, Cause: cluster.EventID(os.Getenv("TASUKI_CAUSE"))})
+	b, err := cl.Group(ctx, g, verb, api.GroupOp{To: to, Cause: cause()})
 	if err != nil {
 		return err
 	}
@@ -168,17 +204,23 @@ func (p *program) node() *cobra.Command {
 returns or its daemon starts anew. Stopping the daemon is such a leave too.`,
 		Example: `  tasuki node leave CLP-1
   tasuki node return CLP-1`}
-	for _, v := range []struct{ verb, short string }{{"leave", "Let a node leave by plan: its groups move away first"}, {"return", "Let a node that left be given groups again"}} {
-		c.AddCommand(&cobra.Command{Use: v.verb + " NODE", Short: v.short, Args: args(1, 1, "a node"), ValidArgsFunction: p.completeFirst(nodeNames),
+	for _, v := range []verbOf{
+		{"leave", "Let a node leave by plan: its groups move away first", `Have the groups of a node move away; it is given none until it returns. This
+command ends when the leave has begun: tasuki status shows how far it is.`, "  tasuki node leave CLP-1"},
+		{"return", "Let a node that left be given groups again", `Let a node that left be given groups again. None moves there by that alone,
+unless its failback is automatic.`, "  tasuki node return CLP-1"},
+	} {
+		c.AddCommand(&cobra.Command{Use: v.verb + " NODE", Short: v.short, Long: v.long, Example: v.example, Args: args(1, 1, "a node"), ValidArgsFunction: p.completeFirst(nodeNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
-				b, err := p.client().Node(cmd.Context(), cluster.NodeName(a[0]), v.verb, api.NodeOp{})
+				b, err := p.client().Node(cmd.Context(), cluster.NodeName(a[0]), v.verb, api.NodeOp{Cause: cause()})
 				if err == nil {
 					fmt.Fprintln(p.out, b.Text)
 				}
 				return err
 			}})
 	}
-	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the nodes", Args: args(0, 0, "no arguments"),
+	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the nodes",
+		Long: "Show the nodes and their addresses. An address from which no heartbeats arrive,\nthough the node is up, is marked as silent.", Example: "  tasuki node list", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := p.client().Status(cmd.Context())
 			if err != nil {
@@ -188,7 +230,7 @@ returns or its daemon starts anew. Stopping the daemon is such a leave too.`,
 				return p.json(s.Nodes)
 			}
 			for _, n := range s.Nodes {
-				p.printNode(&n)
+				p.printNode(&n, nameColumn(&s))
 			}
 			return nil
 		}}))
@@ -202,24 +244,34 @@ the recovery that the cluster file gives for a failure, with its scripts and wit
 what they do: it is the real thing, without the fault.`,
 		Example: `  tasuki monitor suspend miiw-eth0 --node CLP-1
   tasuki monitor rehearse miiw-vmnic1`}
-	for _, v := range []struct{ verb, short string }{
-		{"suspend", "Hold a monitor: what it sees leads to nothing"}, {"resume", "Let a suspended monitor watch again"},
-		{"rehearse", "Run a monitor's real recovery as if it had failed"},
+	everywhere := "on this node only (default: on all that watch)"
+	for _, v := range []struct {
+		verbOf
+		node string
+	}{
+		{verbOf{"suspend", "Hold a monitor: what it sees leads to nothing", `Hold a monitor, on one node or on all. It stays suspended until it is resumed,
+also when daemons and machines start anew.`, "  tasuki monitor suspend genw\n  tasuki monitor suspend miiw-eth0 --node CLP-1"}, everywhere},
+		{verbOf{"resume", "Let a suspended monitor watch again", `Let a suspended monitor watch again, on one node or on all.`, "  tasuki monitor resume genw"}, everywhere},
+		{verbOf{"rehearse", "Run a monitor's real recovery as if it had failed", `Run the recovery of a monitor as if it had just turned bad: its scripts run, and
+groups restart or move as the cluster file says. It begins on the node where this
+command is called, which must be one that watches.`, "  tasuki monitor rehearse miiw-vmnic1"},
+			"the node that rehearses: it can only be this one, which is the default"},
 	} {
 		var node string
-		sub := &cobra.Command{Use: v.verb + " MONITOR", Short: v.short, Args: args(1, 1, "a monitor"), ValidArgsFunction: p.completeFirst(monitorNames),
+		sub := &cobra.Command{Use: v.verb + " MONITOR", Short: v.short, Long: v.long, Example: v.example, Args: args(1, 1, "a monitor"), ValidArgsFunction: p.completeFirst(monitorNames),
 			RunE: func(cmd *cobra.Command, a []string) error {
-				b, err := p.client().Monitor(cmd.Context(), cluster.MonitorName(a[0]), v.verb, api.MonitorOp{Node: cluster.NodeName(node)})
+				b, err := p.client().Monitor(cmd.Context(), cluster.MonitorName(a[0]), v.verb, api.MonitorOp{Node: cluster.NodeName(node), Cause: cause()})
 				if err == nil {
 					fmt.Fprintln(p.out, b.Text)
 				}
 				return err
 			}}
-		sub.Flags().StringVar(&node, "node", "", "on this node only (default: on all that watch)")
+		sub.Flags().StringVar(&node, "node", "", v.node)
 		_ = sub.RegisterFlagCompletionFunc("node", p.complete(nodeNames))
 		c.AddCommand(sub)
 	}
-	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the monitors", Args: args(0, 0, "no arguments"),
+	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the monitors",
+		Long: "Show the monitors, what is wrong first, with what each node has to say.", Example: "  tasuki monitor list", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := p.client().Status(cmd.Context())
 			if err != nil {
@@ -228,8 +280,8 @@ what they do: it is the real thing, without the fault.`,
 			if p.asJSON {
 				return p.json(s.Monitors)
 			}
-			for _, m := range s.Monitors {
-				p.printMonitor(&m)
+			for _, m := range worstFirst(s.Monitors) {
+				p.printMonitor(&m, nameColumn(&s))
 			}
 			return nil
 		}}))
@@ -248,7 +300,11 @@ however many hosts are named; a script runs on each.`,
 	var hosts []string
 	var wait time.Duration
 	var id string
-	failover := &cobra.Command{Use: "failover --group GROUP|--resource RESOURCE --host HOST,...", Short: "Ask for a group to move", Args: args(0, 0, "no arguments"),
+	failover := &cobra.Command{Use: "failover --group GROUP|--resource RESOURCE --host HOST,...", Short: "Ask for a group to move",
+		Long: `Ask a linked cluster to move a group to its next node. The group is named, or one
+of its resources. This ends when the move has begun, not when it is done.`,
+		Example: `  tasuki request failover --resource exec --host 10.2.102.51,10.2.102.52
+  tasuki request failover --group failover --host CLP-1`, Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (group == "") == (res == "") || len(hosts) == 0 {
 				return usageError{fmt.Errorf("name either a group or a resource, and at least one host")}
@@ -258,7 +314,10 @@ however many hosts are named; a script runs on each.`,
 		}}
 	failover.Flags().StringVar(&group, "group", "", "the group")
 	failover.Flags().StringVar(&res, "resource", "", "a resource of the group")
-	run := &cobra.Command{Use: "script --script FILE --host HOST,...", Short: "Ask for a script to run on every host", Args: args(0, 0, "no arguments"),
+	run := &cobra.Command{Use: "script --script FILE --host HOST,...", Short: "Ask for a script to run on every host",
+		Long: `Ask each host to run a script that lies in its directory for requests. The answer
+has the script's exit code; other than 0 is a failure.`,
+		Example: `  tasuki request script --script failover_message.sh --host CLP-1,CLP-2`, Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if script == "" || len(hosts) == 0 {
 				return usageError{fmt.Errorf("name a script, and at least one host")}
@@ -276,26 +335,46 @@ however many hosts are named; a script runs on each.`,
 }
 
 func (p *program) send(ctx context.Context, r api.SendRequest) error {
-	r.Cause = cluster.EventID(os.Getenv("TASUKI_CAUSE"))
+	r.Cause = cause()
 	answers, err := p.client().Send(ctx, r)
 	if err != nil {
 		return err
 	}
-	failed, hint := 0, "tasuki event shows what was sent; the same --id may be sent again"
+	failed, hint := 0, ""
 	for _, a := range answers {
-		if a.Error != nil {
-			failed++
-			fmt.Fprintf(p.out, "%s: %s\n", a.Host, a.Error.Message)
-			hint = cmp.Or(a.Error.Hint, hint)
+		text, bad := outcome(a)
+		fmt.Fprintln(p.out, text)
+		if !bad {
 			continue
 		}
-		fmt.Fprintf(p.out, "%s (%s): %s\n", a.Host, a.Via, a.Answer.Text)
-		if a.Answer.ExitCode != 0 {
-			failed++
+		failed++
+		if a.Error != nil {
+			hint = cmp.Or(a.Error.Hint, hint)
 		}
 	}
-	if failed > 0 {
-		return &api.Error{Code: "request-failed", Message: fmt.Sprintf("the request failed on %d of %d hosts", failed, len(answers)), Hint: hint}
+	if failed == 0 {
+		return nil
 	}
-	return nil
+	if hint == "" && r.Script != "" {
+		hint = fmt.Sprintf("its output is on that host: request-%s.log in the log directory", r.Script)
+	}
+	return &api.Error{Code: "request-failed", Message: fmt.Sprintf("the request failed on %d of %s", failed, count(len(answers), "host")),
+		Hint: cmp.Or(hint, "tasuki event shows what was sent; the same --id may be sent again")}
+}
+
+// outcome puts one host's answer into words and says whether it is a failure.
+func outcome(a api.HostAnswer) (text string, bad bool) {
+	switch {
+	case a.Error != nil && a.Host == "":
+		return a.Error.Message, true
+	case a.Error != nil:
+		return fmt.Sprintf("%s: %s", a.Host, a.Error.Message), true
+	case a.Answer == nil:
+		return fmt.Sprintf("%s: no answer", a.Host), true
+	}
+	text = fmt.Sprintf("%s (%s): %s", a.Host, a.Via, a.Answer.Text)
+	if code := fmt.Sprintf("exit code %d", a.Answer.ExitCode); a.Answer.ExitCode != 0 && !strings.Contains(text, code) {
+		text += ", " + code
+	}
+	return text, a.Answer.ExitCode != 0
 }

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -45,7 +46,7 @@ func TestScripts(t *testing.T) {
 			env.Values["backend"] = b
 			env.Setenv("TASUKI_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("TZ", "UTC")
-			env.Setenv("GORACE", os.Getenv("GORACE"))
+			env.Setenv("GORACE", cmp.Or(os.Getenv("GORACE"), "atexit_sleep_ms=0")) // else each command ends a second late
 			return serve(env, b)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -51,6 +51,9 @@ first. Each node holds the log of the whole cluster.`,
 			if err != nil {
 				return err
 			}
+			if n < 0 {
+				return usageError{fmt.Errorf("%d is no number of lines", n)}
+			}
 			show := func(e api.Event) {
 				if node != "" && string(e.Node) != node || group != "" && e.Fields["group"] != group {
 					return
@@ -80,13 +83,16 @@ first. Each node holds the log of the whole cluster.`,
 	return c
 }
 
-// eventPage is how many events are asked for at once where all are wanted.
+// eventPage is how many events one call gives at most.
 const eventPage = 10_000
 
 // pages shows the events of the log that the filter names; without a limit all
 // of them.
 func (p *program) pages(ctx context.Context, f api.EventFilter, show func(api.Event)) error {
-	all := f.Limit <= 0
+	if f.Limit > eventPage {
+		return p.newest(ctx, f, show)
+	}
+	all := f.Limit == 0
 	if all {
 		f.Limit = eventPage
 	}
@@ -103,6 +109,26 @@ func (p *program) pages(ctx context.Context, f api.EventFilter, show func(api.Ev
 		}
 		f.After = events[len(events)-1].ID
 	}
+}
+
+// newest shows more of the newest events than one call gives: it reads all and
+// keeps the last.
+func (p *program) newest(ctx context.Context, f api.EventFilter, show func(api.Event)) error {
+	n := f.Limit
+	f.Limit, f.Newest = 0, false
+	var kept []api.Event // at most twice as many as wanted
+	err := p.pages(ctx, f, func(e api.Event) {
+		if kept = append(kept, e); len(kept) == 2*n {
+			kept = append(kept[:0], kept[n:]...)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range kept[max(0, len(kept)-n):] {
+		show(e)
+	}
+	return nil
 }
 
 // pagesAndNew goes on with new events. It listens before it reads what there
@@ -127,7 +153,7 @@ func (p *program) pagesAndNew(ctx context.Context, f api.EventFilter, show func(
 
 func (p *program) explain() *cobra.Command {
 	return p.jsonFlag(&cobra.Command{Use: "explain [ID]", Short: "Tell a story from its first cause to its last effect", Args: args(0, 1, "at most one event"),
-		Long: "Tell the story that an event belongs to, from the first cause to the last effect,\nwith times since the beginning and the reason for each decision. Without an event:\nthe latest story.",
+		Long: "Tell the story that an event belongs to, from the first cause to the last effect,\nwith times since the beginning and the reason for each decision. Without an event:\nthe latest story in which something was done.", Example: "  tasuki explain\n  tasuki explain CLP-1/42",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			id := cluster.EventID(strings.Join(a, ""))
 			chain, err := p.client().Explain(cmd.Context(), id)
@@ -177,9 +203,18 @@ change under it.`,
   tasuki config history
   tasuki config rollback 3`}
 	c.AddCommand(p.configCheck(), p.configShow(), p.configHistory(), p.configDiff(), p.configApply(), p.configRollback(),
-		&cobra.Command{Use: "schema", Short: "Print the JSON schema of the cluster file, for editors", Args: args(0, 0, "no arguments"),
+		&cobra.Command{Use: "schema", Short: "Print the JSON schema of the cluster file, for editors",
+			Long: "Print the JSON schema of the cluster file: editors that know YAML complete and check\nwith it. No daemon is needed.", Example: "  tasuki config schema > tasuki.schema.json", Args: args(0, 0, "no arguments"),
 			RunE: func(*cobra.Command, []string) error { _, err := p.out.Write(config.Schema()); return err }})
 	return c
+}
+
+// count names a number of things.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // clusterFile reads a cluster file and shows every problem of it at its place.
@@ -193,13 +228,16 @@ func (p *program) clusterFile(path string) (*config.File, string, error) {
 		fmt.Fprintln(p.err, e)
 	}
 	if len(errs) > 0 {
-		return nil, "", &api.Error{Code: "config-invalid", Message: fmt.Sprintf("%d problems in %s", len(errs), path), Hint: "docs/cluster-file.md lists every key"}
+		return nil, "", &api.Error{Code: "config-invalid", Message: fmt.Sprintf("%s in %s", count(len(errs), "problem"), path), Hint: "docs/cluster-file.md lists every key"}
 	}
 	return f, string(text), nil
 }
 
 func (p *program) configCheck() *cobra.Command {
-	return &cobra.Command{Use: "check FILE", Short: "Check a cluster file; no daemon is needed", Args: args(1, 1, "a file"),
+	return &cobra.Command{Use: "check FILE", Short: "Check a cluster file; no daemon is needed",
+		Long: `Check a cluster file and show all that is wrong with it at once, as
+file:line:column. Warnings are allowed but risky.`,
+		Example: "  tasuki config check vmcluster.yaml", Args: args(1, 1, "a file"),
 		RunE: func(_ *cobra.Command, a []string) error {
 			f, _, err := p.clusterFile(a[0])
 			if err != nil {
@@ -209,7 +247,8 @@ func (p *program) configCheck() *cobra.Command {
 				fmt.Fprintf(p.out, "warning: %s\n", w)
 			}
 			t := f.Timing
-			fmt.Fprintf(p.out, "%s is valid: cluster %s, %d nodes, %d groups, %d monitors\n", a[0], f.Cluster, len(f.Nodes), len(f.Groups), len(f.Monitors))
+			fmt.Fprintf(p.out, "%s is valid: cluster %s, %s, %s, %s\n", a[0], f.Cluster,
+				count(len(f.Nodes), "node"), count(len(f.Groups), "group"), count(len(f.Monitors), "monitor"))
 			if len(f.Nodes) > 1 {
 				fmt.Fprintf(p.out, "a node that loses contact is harmless after %s; a takeover begins after %s at the earliest\n", t.Lease, t.Lease+t.Lease/20)
 			}
@@ -219,7 +258,8 @@ func (p *program) configCheck() *cobra.Command {
 
 func (p *program) configShow() *cobra.Command {
 	var version uint64
-	c := &cobra.Command{Use: "show", Short: "Print the cluster file in force", Args: args(0, 0, "no arguments"),
+	c := &cobra.Command{Use: "show", Short: "Print the cluster file in force",
+		Long: "Print the cluster file in force, or an older version, as it was written.", Example: "  tasuki config show\n  tasuki config show --version 3", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := p.client().Config(cmd.Context(), version)
 			if err == nil {
@@ -232,7 +272,8 @@ func (p *program) configShow() *cobra.Command {
 }
 
 func (p *program) configHistory() *cobra.Command {
-	return p.jsonFlag(&cobra.Command{Use: "history", Short: "Show the versions of the cluster file that are kept", Args: args(0, 0, "no arguments"),
+	return p.jsonFlag(&cobra.Command{Use: "history", Short: "Show the versions of the cluster file that are kept",
+		Long: "Show the versions of the cluster file that are kept, the oldest first: when, by whom,\nand the note.", Example: "  tasuki config history", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			vs, err := p.client().History(cmd.Context())
 			if err != nil {
@@ -272,6 +313,7 @@ func (p *program) showPlan(cmd *cobra.Command, text string) (api.ConfigPlan, err
 
 func (p *program) configDiff() *cobra.Command {
 	return &cobra.Command{Use: "diff FILE", Short: "Show what a cluster file would change, and what that would do", Args: args(1, 1, "a file"),
+		Long: "Compare a cluster file with the one in force and show what each change disturbs.\nIt fails if the file could not be applied now. Nothing is changed.", Example: "  tasuki config diff vmcluster.yaml",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			_, text, err := p.clusterFile(a[0])
 			if err != nil {
@@ -286,6 +328,11 @@ func (p *program) configApply() *cobra.Command {
 	var yes bool
 	var note string
 	c := &cobra.Command{Use: "apply FILE", Short: "Put a cluster file in force on all nodes, or on none", Args: args(1, 1, "a file"),
+		Long: `Show what a cluster file changes, ask, and put it in force on all nodes or on none.
+Without a terminal to ask at it is refused unless --yes is given. A file that was
+changed by someone else meanwhile is refused too.`,
+		Example: `  tasuki config apply vmcluster.yaml
+  tasuki config apply vmcluster.yaml --yes --note "second network"`,
 		RunE: func(cmd *cobra.Command, a []string) error {
 			_, text, err := p.clusterFile(a[0])
 			if err != nil {
@@ -306,8 +353,10 @@ func (p *program) apply(cmd *cobra.Command, text, note string, yes bool) error {
 	if err != nil || len(plan.Changes) == 0 {
 		return err
 	}
-	if !yes && !p.agrees() {
-		return &api.Error{Code: "not-confirmed", Message: "nothing was applied", Hint: "answer y, or use --yes"}
+	if !yes {
+		if err := p.confirm(cmd.Context()); err != nil {
+			return err
+		}
 	}
 	b, err := p.client().ApplyConfig(cmd.Context(), api.ConfigChange{Text: text, Base: plan.Base, Note: note})
 	if err == nil {
@@ -316,16 +365,33 @@ func (p *program) apply(cmd *cobra.Command, text, note string, yes bool) error {
 	return err
 }
 
-// agrees asks whoever sits there; nobody is a no.
-func (p *program) agrees() bool {
+// confirm asks whoever sits at the terminal; without a terminal nobody does.
+func (p *program) confirm(ctx context.Context) error {
+	if !isTerminal(p.in) {
+		return &api.Error{Code: "not-confirmed", Message: "nothing was applied: there is no terminal to ask at", Hint: "if that is what you want: --yes"}
+	}
 	fmt.Fprint(p.out, "apply? [y/N] ")
-	line, _ := bufio.NewReader(p.in).ReadString('\n')
-	return strings.EqualFold(strings.TrimSpace(line), "y") || strings.EqualFold(strings.TrimSpace(line), "yes")
+	answer := make(chan string, 1)
+	go func() { // ends with the program: a terminal cannot be read for a time only
+		line, _ := bufio.NewReader(p.in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	said := ""
+	select {
+	case said = <-answer:
+	case <-ctx.Done():
+		fmt.Fprintln(p.out)
+	}
+	if said != "y" && said != "yes" {
+		return &api.Error{Code: "not-confirmed", Message: "nothing was applied", Hint: "answer y, or use --yes"}
+	}
+	return nil
 }
 
 func (p *program) configRollback() *cobra.Command {
 	var yes bool
 	c := &cobra.Command{Use: "rollback VERSION", Short: "Put an older version of the cluster file in force again", Args: args(1, 1, "a version; see tasuki config history"),
+		Long: "Put an older version of the cluster file in force again, as a new version. It shows\nwhat that changes and asks, as tasuki config apply does.", Example: "  tasuki config rollback 3",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			var version uint64
 			if _, err := fmt.Sscan(a[0], &version); err != nil || version == 0 {

@@ -53,9 +53,13 @@ func escape(s string) string {
 func page(c *cobra.Command, name string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH %s 8 \"\" \"Tasuki\" \"Tasuki\"\n.SH NAME\n%s \\- %s\n", strings.ToUpper(escape(name)), escape(name), escape(c.Short))
-	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", escape(c.UseLine()))
-	if c.Long != "" {
-		fmt.Fprintf(&b, ".SH DESCRIPTION\n.nf\n%s\n.fi\n", escape(c.Long))
+	synopsis := c.UseLine()
+	if c.HasAvailableSubCommands() {
+		synopsis = c.CommandPath() + " COMMAND"
+	}
+	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", escape(synopsis))
+	if text := strings.TrimSpace(strings.TrimSuffix(c.Long, exitText)); text != "" { // the codes have their own section
+		fmt.Fprintf(&b, ".SH DESCRIPTION\n.nf\n%s\n.fi\n", escape(text))
 	}
 	if c.HasAvailableLocalFlags() {
 		b.WriteString(".SH OPTIONS\n")

@@ -35,13 +35,19 @@ links, and how many more faults can be survived without losing the service.`,
 		}})
 }
 
+// isTerminal says whether a person sits at the other end of f.
+func isTerminal(f any) bool {
+	file, is := f.(*os.File)
+	if !is {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}
+
 // paint colors a word on a terminal only.
 func (p *program) paint(good bool, s string) string {
-	f, isFile := p.out.(*os.File)
-	if !isFile || os.Getenv("NO_COLOR") != "" {
-		return s
-	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+	if os.Getenv("NO_COLOR") != "" || !isTerminal(p.out) {
 		return s
 	}
 	color := lipgloss.Color("2")
@@ -68,26 +74,41 @@ func (p *program) printStatus(s *api.Status) {
 		faults = "no further fault"
 	}
 	fmt.Fprintf(p.out, "\ncan survive: %s (%s)\n", p.paint(s.Survives > 0, faults), s.Why)
+	w := nameColumn(s)
 	fmt.Fprintln(p.out, "\nnodes")
 	for _, n := range s.Nodes {
-		p.printNode(&n)
+		p.printNode(&n, w)
 	}
 	if len(s.Groups) > 0 {
 		fmt.Fprintln(p.out, "\ngroups")
 	}
 	for _, g := range s.Groups {
-		p.printGroup(&g)
+		p.printGroup(&g, w)
 	}
 	if len(s.Monitors) > 0 {
 		fmt.Fprintln(p.out, "\nmonitors")
 	}
 	for _, m := range worstFirst(s.Monitors) {
-		p.printMonitor(&m)
+		p.printMonitor(&m, w)
 	}
 	if len(s.Links) > 0 {
 		fmt.Fprintln(p.out, "\nlinks")
 		p.printLinks(s)
 	}
+}
+
+// nameColumn is how wide the names of a status stand.
+func nameColumn(s *api.Status) int {
+	w := 16
+	for _, name := range slices.Concat(nodeNames(s), groupNames(s), monitorNames(s), linkNames(s)) {
+		w = max(w, len(name))
+	}
+	for _, g := range s.Groups {
+		for _, r := range g.Resources { // they stand two columns further right
+			w = max(w, len(r.Name)+2)
+		}
+	}
+	return w
 }
 
 // worstFirst orders monitors by their verdict, else as in the file.
@@ -104,7 +125,7 @@ func worstFirst(list []api.Monitor) []api.Monitor {
 	return slices.SortedStableFunc(slices.Values(list), func(a, b api.Monitor) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
-func (p *program) printNode(n *api.Node) {
+func (p *program) printNode(n *api.Node, w int) {
 	mark := " "
 	if n.Self {
 		mark = "*"
@@ -121,19 +142,19 @@ func (p *program) printNode(n *api.Node) {
 	if n.Witness {
 		role = "  witness"
 	}
-	fmt.Fprintf(p.out, "%s %-16s %s %s%s", mark, n.Name, p.paint(n.State == cluster.NodeUp, fmt.Sprintf("%-8s", n.State)), strings.Join(nets, ", "), role)
+	fmt.Fprintf(p.out, "%s %-*s %s %s%s", mark, w, n.Name, p.paint(n.State == cluster.NodeUp, fmt.Sprintf("%-8s", n.State)), strings.Join(nets, ", "), role)
 	if n.Why != "" && n.State != cluster.NodeUp {
 		fmt.Fprintf(p.out, "  (%s)", n.Why)
 	}
 	fmt.Fprintln(p.out)
 }
 
-func (p *program) printGroup(g *api.Group) {
+func (p *program) printGroup(g *api.Group, w int) {
 	where := ""
 	if g.Owner != "" {
-		where = "on " + string(g.Owner)
+		where = " on " + string(g.Owner)
 	}
-	fmt.Fprintf(p.out, "  %-16s %s %s", g.Name, p.paint(g.Phase == cluster.PhaseOnline, fmt.Sprintf("%-8s", g.Phase)), where)
+	fmt.Fprintf(p.out, "  %-*s %s%s", w, g.Name, p.paint(g.Phase == cluster.PhaseOnline, fmt.Sprintf("%-8s", g.Phase)), where)
 	if g.Plan != nil {
 		fmt.Fprintf(p.out, "  %s under way: %s", g.Plan.Action, g.Plan.Why)
 	} else if g.Why != "" {
@@ -141,7 +162,7 @@ func (p *program) printGroup(g *api.Group) {
 	}
 	fmt.Fprintln(p.out)
 	for _, r := range g.Resources {
-		fmt.Fprintf(p.out, "    %-14s %s %s", r.Name, p.paint(r.State == cluster.ResourceOnline, fmt.Sprintf("%-12s", r.State)), r.Kind)
+		fmt.Fprintf(p.out, "    %-*s %s %s", w-2, r.Name, p.paint(r.State == cluster.ResourceOnline, fmt.Sprintf("%-12s", r.State)), r.Kind)
 		if r.Why != "" {
 			fmt.Fprintf(p.out, "  %s", r.Why)
 		}
@@ -152,8 +173,8 @@ func (p *program) printGroup(g *api.Group) {
 	}
 }
 
-func (p *program) printMonitor(m *api.Monitor) {
-	fmt.Fprintf(p.out, "  %-16s %s %s", m.Name, p.paint(m.Verdict == cluster.VerdictGood, fmt.Sprintf("%-9s", m.Verdict)), m.Kind)
+func (p *program) printMonitor(m *api.Monitor, w int) {
+	fmt.Fprintf(p.out, "  %-*s %s %s", w, m.Name, p.paint(m.Verdict == cluster.VerdictGood, fmt.Sprintf("%-9s", m.Verdict)), m.Kind)
 	for _, n := range m.Nodes {
 		if n.Text != "" {
 			fmt.Fprintf(p.out, "  %s: %s", n.Node, n.Text)
@@ -163,13 +184,14 @@ func (p *program) printMonitor(m *api.Monitor) {
 }
 
 func (p *program) printLinks(s *api.Status) {
+	w := nameColumn(s)
 	for _, l := range s.Links {
 		if l.Asks {
 			groups := "all groups"
 			if len(l.Groups) > 0 {
 				groups = fmt.Sprintf("groups %v", l.Groups)
 			}
-			fmt.Fprintf(p.out, "  %-16s may ask this cluster for %v (%s)\n", l.Name, l.Verbs, groups)
+			fmt.Fprintf(p.out, "  %-*s may ask this cluster for %v (%s)\n", w, l.Name, l.Verbs, groups)
 		}
 		if l.Asked {
 			for _, n := range l.Nodes {
@@ -177,7 +199,7 @@ func (p *program) printLinks(s *api.Status) {
 				if !n.Reachable {
 					word = "not reachable"
 				}
-				fmt.Fprintf(p.out, "  %-16s asked by this cluster: %s %s, %s\n", l.Name, n.Name, p.paint(n.Reachable, word), strings.Join(n.Addresses, ", "))
+				fmt.Fprintf(p.out, "  %-*s asked by this cluster: %s %s, %s\n", w, l.Name, n.Name, p.paint(n.Reachable, word), strings.Join(n.Addresses, ", "))
 			}
 		}
 	}
