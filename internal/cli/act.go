@@ -145,34 +145,25 @@ A group that was stopped stays stopped until it is started.`,
 	return c
 }
 
+// settle is how long the lines of other nodes may be behind the end of a plan.
+const settle = 50 * time.Millisecond
+
 // changeGroup asks and then shows the log until the plan has ended.
 func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb string, to cluster.NodeName, w waiting) error {
 	cl := p.client()
-	begun, shown := make(chan struct{}), make(chan struct{})
-	watched, cancel := context.WithCancel(ctx)
-	hush := func() { // from here on nobody else writes
-		cancel()
-		<-shown
-	}
-	defer hush()
-	go func() { // the lines come while the plan is waited for
-		defer close(shown)
-		_ = cl.Follow(watched, func() { close(begun) }, func(e api.Event) {
-			if e.Fields["group"] == string(g) && !w.no {
-				fmt.Fprintln(p.out, journal.Line(e, time.Local))
-			}
-		})
-	}()
-	select {
-	case <-begun:
-	case <-shown:
+	var t *teller
+	if !w.no {
+		t = p.tell(ctx, g)
+		defer t.hush()
 	}
 	b, err := cl.Group(ctx, g, verb, api.GroupOp{To: to, Cause: cause()})
 	if err != nil {
 		return err
 	}
-	if b.Plan == "" || w.no {
-		hush()
+	if t == nil || b.Plan == "" {
+		if t != nil {
+			t.hush()
+		}
 		fmt.Fprintln(p.out, b.Text)
 		return nil
 	}
@@ -184,18 +175,80 @@ func (p *program) changeGroup(ctx context.Context, g cluster.GroupName, verb str
 		if !r.Ended {
 			continue
 		}
-		select { // let the last lines arrive
-		case <-time.After(50 * time.Millisecond):
-		case <-shown:
-		}
+		t.rest(ctx)
 		if !r.OK {
 			return &api.Error{Code: "plan-failed", Message: fmt.Sprintf("%s of group %s failed: %s", verb, g, r.Text), Hint: "tasuki explain shows the story"}
 		}
-		hush()
 		fmt.Fprintf(p.out, "group %s: %s\n", g, r.Text)
 		return nil
 	}
 	return &api.Error{Code: "timed-out", Message: fmt.Sprintf("%s of group %s is still under way", verb, g), Hint: "tasuki status"}
+}
+
+// teller shows the lines of the log about a group while something is waited
+// for. Nobody else writes until it is hushed.
+type teller struct {
+	p      *program
+	group  cluster.GroupName
+	before []api.Event // the newest line before it began, if there was one
+	blind  bool        // that is not known
+	shown  map[cluster.EventID]bool
+	cancel func()
+	ended  chan struct{}
+}
+
+// tell starts one; from its return on no line is missed.
+func (p *program) tell(ctx context.Context, g cluster.GroupName) *teller {
+	t := &teller{p: p, group: g, shown: map[cluster.EventID]bool{}, ended: make(chan struct{})}
+	ctx, t.cancel = context.WithCancel(ctx)
+	before, err := p.client().Events(ctx, api.EventFilter{Newest: true, Limit: 1})
+	t.before, t.blind = before, err != nil
+	begun := make(chan struct{})
+	go func() {
+		defer close(t.ended)
+		_ = p.client().Follow(ctx, func() { close(begun) }, t.show)
+	}()
+	select {
+	case <-begun:
+	case <-t.ended:
+	}
+	return t
+}
+
+func (t *teller) show(e api.Event) {
+	if e.Fields["group"] == string(t.group) && !t.shown[e.ID] {
+		t.shown[e.ID] = true
+		fmt.Fprintln(t.p.out, journal.Line(e, time.Local))
+	}
+}
+
+func (t *teller) hush() {
+	t.cancel()
+	<-t.ended
+}
+
+// rest waits for the last lines, hushes, and shows those that are there and did
+// not come.
+func (t *teller) rest(ctx context.Context) {
+	select {
+	case <-time.After(settle):
+	case <-t.ended:
+	}
+	t.hush()
+	if t.blind {
+		return
+	}
+	f := api.EventFilter{Group: t.group, Limit: eventPage}
+	for _, e := range t.before {
+		f.After = e.ID
+	}
+	events, err := t.p.client().Events(ctx, f)
+	if err != nil {
+		return // the outcome is known, and that counts
+	}
+	for _, e := range events {
+		t.show(e)
+	}
 }
 
 func (p *program) node() *cobra.Command {

@@ -105,15 +105,23 @@ func backend(dir string) (*httpapitest.Backend, error) {
 }
 
 func serve(env *testscript.Env, b *httpapitest.Backend) error {
-	l, err := net.Listen("unix", filepath.Join(env.WorkDir, "api.sock"))
+	stop, err := listen(filepath.Join(env.WorkDir, "api.sock"), b)
+	if err == nil {
+		env.Defer(stop)
+	}
+	return err
+}
+
+// listen serves the API at a socket as to root, until stop is called.
+func listen(path string, b httpapi.Backend) (stop func(), err error) {
+	l, err := net.Listen("unix", path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h := httpapi.New(b, "test")
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(httpapi.WithCaller(r.Context(), httpapi.Caller{Kind: httpapi.Local, Name: "root"})))
 	})}
 	go s.Serve(l)
-	env.Defer(func() { s.Close() })
-	return nil
+	return func() { s.Close() }, nil
 }

@@ -25,6 +25,8 @@ type Backend struct {
 	Refusal  *api.Error // what every operation that changes something answers, if not nil
 	Begins   func()     // called when something is set in motion, if not nil
 
+	MostEvents int // how many events Events gives at most; 0: all
+
 	mu     sync.Mutex
 	log    []api.Event
 	calls  []string
@@ -89,6 +91,9 @@ func (b *Backend) Events(_ context.Context, f api.EventFilter) ([]api.Event, err
 			out = append(out, e)
 		}
 		past = past || e.ID == f.After
+	}
+	if b.MostEvents > 0 && (f.Limit == 0 || f.Limit > b.MostEvents) {
+		f.Limit = b.MostEvents
 	}
 	if f.Limit > 0 && len(out) > f.Limit {
 		if f.Newest {
