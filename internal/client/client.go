@@ -169,6 +169,9 @@ func (c *Client) Follow(ctx context.Context, begun func(), f func(api.Event)) er
 		}
 		var e api.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			if !lines.Scan() {
+				break // the connection ended within a line
+			}
 			return fmt.Errorf("read an event: %w", err)
 		}
 		f(e)

@@ -2,7 +2,11 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -160,6 +164,120 @@ func TestFollowEndsWithTheDaemon(t *testing.T) {
 	c := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	var e *api.Error
 	if err := c.Follow(t.Context(), nil, func(api.Event) {}); !errors.As(err, &e) || e.Code != client.CodeUnreachable {
+		t.Errorf("%+v", err)
+	}
+}
+
+// serveTLS returns a client over TLS of a daemon of values, for which a caller
+// without a certificate is nobody and one with a certificate is a node.
+func serveTLS(t *testing.T, b httpapi.Backend) (address string, trusted *tls.Config) {
+	t.Helper()
+	h := httpapi.New(b, "test")
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := httpapi.Caller{Kind: httpapi.Anonymous}
+		if len(r.TLS.PeerCertificates) > 0 {
+			c = httpapi.Caller{Kind: httpapi.Node, Name: "n2"}
+		}
+		h.ServeHTTP(w, r.WithContext(httpapi.WithCaller(r.Context(), c)))
+	}))
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	pool := x509.NewCertPool()
+	pool.AddCert(s.Certificate())
+	return s.Listener.Addr().String(), &tls.Config{RootCAs: pool, ServerName: "example.com", Certificates: s.TLS.Certificates}
+}
+
+func overTLS(t *testing.T, address string, conf *tls.Config) *client.Client {
+	t.Helper()
+	c := client.TLS(address, conf)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// What goes over the socket goes over TLS too, with the rights of who calls.
+func TestOverTLS(t *testing.T) {
+	b := &httpapitest.Backend{State: api.Status{Cluster: "c"}}
+	address, conf := serveTLS(t, b)
+	c := overTLS(t, address, conf)
+	if s, err := c.Status(t.Context()); err != nil || s.Cluster != "c" {
+		t.Error(s, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := ""
+	if err := c.Follow(ctx, func() { b.Happen(api.Event{Text: "a"}) }, func(e api.Event) { got = e.Text; cancel() }); err != nil || got != "a" {
+		t.Error(got, err)
+	}
+	nobody := conf.Clone()
+	nobody.Certificates = nil
+	var e *api.Error
+	if _, err := overTLS(t, address, nobody).Status(t.Context()); !errors.As(err, &e) || e.Code != "not-allowed" || e.Hint == "" {
+		t.Errorf("%+v", err)
+	}
+	if err := overTLS(t, address, nobody).Follow(t.Context(), nil, nil); !errors.As(err, &e) || e.Code != "not-allowed" || e.Hint == "" {
+		t.Errorf("%+v", err)
+	}
+}
+
+func TestRefusalsArriveWholeOverTLS(t *testing.T) {
+	no := &api.Error{Code: "standby-down", Message: "no other node can take group g", Hint: "tasuki status"}
+	address, conf := serveTLS(t, &httpapitest.Backend{Refusal: no})
+	var e *api.Error
+	if _, err := overTLS(t, address, conf).Group(t.Context(), "g", "move", api.GroupOp{}); !errors.As(err, &e) || *e != *no {
+		t.Errorf("%+v", err)
+	}
+}
+
+// A daemon that is not the one it should be is as good as none.
+func TestDaemonThatIsNotTrusted(t *testing.T) {
+	b := &httpapitest.Backend{}
+	address, conf := serveTLS(t, b)
+	conf.RootCAs = x509.NewCertPool()
+	var e *api.Error
+	if _, err := overTLS(t, address, conf).Status(t.Context()); !errors.As(err, &e) || e.Code != client.CodeUnreachable || !strings.Contains(e.Message, "certificate") {
+		t.Errorf("%+v", err)
+	}
+	if calls := b.Calls(); len(calls) > 0 {
+		t.Error(calls)
+	}
+}
+
+// A connection that ends amid an answer, or amid the log, is told of with its
+// reason, and what had come by then has been seen.
+func TestBrokenConnections(t *testing.T) {
+	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`{"text":"whole"}` + "\n" + `{"text":"ha`))
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	var e *api.Error
+	if _, err := c.Status(t.Context()); !errors.As(err, &e) || e.Code != client.CodeUnreachable || !strings.Contains(e.Message, "unexpected EOF") {
+		t.Errorf("%+v", err)
+	}
+	e = nil
+	var got []string
+	if err := c.Follow(t.Context(), nil, func(ev api.Event) { got = append(got, ev.Text) }); !errors.As(err, &e) || e.Code != client.CodeUnreachable {
+		t.Errorf("%+v", err)
+	}
+	if len(got) != 1 || got[0] != "whole" {
+		t.Error(got)
+	}
+}
+
+// Who gives up while he follows has not failed; who had given up before has no
+// answer, but is not told that nobody answers.
+func TestGivingUpBefore(t *testing.T) {
+	c := serve(t, asRoot(&httpapitest.Backend{}))
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := c.Follow(ctx, cancel, func(api.Event) {}); err != nil {
+		t.Error(err)
+	}
+	var e *api.Error
+	if _, err := c.Status(ctx); errors.As(err, &e) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v", err)
 	}
 }
