@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -44,7 +43,7 @@ func (m *Machine) ask(a admission.Ask, outside bool) {
 
 // pump sends asks to the leader, again after a while or to a new leader.
 func (m *Machine) pump() {
-	for _, id := range slices.Sorted(maps.Keys(m.outbox)) {
+	for _, id := range sortedKeys(m.outbox) {
 		p := m.outbox[id]
 		switch {
 		case m.lead == "" || m.raft == nil:
@@ -63,7 +62,7 @@ func (m *Machine) pump() {
 
 // expireAsks refuses what could not be brought to a leader in time.
 func (m *Machine) expireAsks() {
-	for _, id := range slices.Sorted(maps.Keys(m.outbox)) {
+	for _, id := range sortedKeys(m.outbox) {
 		p := m.outbox[id]
 		if !p.outside && p.monitor == "" || m.now.Sub(p.since) < askGiveUp {
 			continue

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -103,9 +102,7 @@ func (m *Machine) beat() {
 			b.Ack, b.AckDaemon = p.last.Sent, p.last.Daemon
 			m.voter.Acknowledged(n, p.heard)
 		}
-		data, err := json.Marshal(b)
-		must(err)
-		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: paths, Payload: data})
+		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: paths, Payload: b.encode()})
 		m.watchPaths(n, p)
 	}
 }
@@ -207,8 +204,8 @@ func (m *Machine) acknowledges(n cluster.NodeName, p *peer) bool {
 }
 
 func (m *Machine) takeBeat(in BeatIn) {
-	var b beat
-	if in.From == m.self || json.Unmarshal(in.Payload, &b) != nil || m.file().Node(in.From) == nil {
+	b, ok := decodeBeat(in.Payload)
+	if !ok || in.From == m.self || m.file().Node(in.From) == nil {
 		return
 	}
 	p := m.peer(in.From)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/quorum"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
@@ -116,7 +117,20 @@ func (m *Machine) stagger() time.Duration {
 	return hb
 }
 
-func (m *Machine) voters() []cluster.NodeName { return m.names(m.conf.GetVoters()) }
+// voters returns the nodes that vote, in file order; nobody may change it.
+func (m *Machine) voters() []cluster.NodeName {
+	if c := &m.voting; c.conf != m.conf || c.file != m.file() {
+		*c = voting{conf: m.conf, file: m.file(), names: m.names(m.conf.GetVoters())}
+	}
+	return m.voting.names
+}
+
+// voting remembers what voters returned, and of what.
+type voting struct {
+	conf  *raftpb.ConfState
+	file  *config.File
+	names []cluster.NodeName
+}
 
 func (m *Machine) names(ids []uint64) []cluster.NodeName {
 	var names []cluster.NodeName

@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +50,7 @@ func (l *localGroup) idle() bool {
 // activeGroups returns the groups of which something may be active here.
 func (m *Machine) activeGroups() []cluster.GroupName {
 	var names []cluster.GroupName
-	for _, name := range slices.Sorted(maps.Keys(m.groups)) {
+	for _, name := range sortedKeys(m.groups) {
 		if !m.groups[name].idle() {
 			names = append(names, name)
 		}
@@ -76,7 +75,7 @@ func (m *Machine) follow() {
 	if m.meta.Incarnation.Blank() || m.st.Config.Version == 0 {
 		return
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.groups)) {
+	for _, name := range sortedKeys(m.groups) {
 		l, gs := m.groups[name], m.st.Groups[name]
 		switch {
 		case gs != nil && gs.Owner == m.self || l.orphan:
@@ -228,7 +227,7 @@ func (m *Machine) takeChecked(c Checked) {
 			"Group %s was found active after the start of the daemon and has not been touched.", c.Group)
 		return
 	}
-	for _, n := range slices.Sorted(maps.Keys(c.Inactive)) {
+	for _, n := range sortedKeys(c.Inactive) {
 		m.failResource(c.Group, l, n, "it was found inactive: "+c.Inactive[n])
 		return
 	}

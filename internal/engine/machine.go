@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -73,6 +75,7 @@ type Machine struct {
 	followed  uint64 // applied, when follow last looked
 	agreed    uint64 // the most of the log that any node of our life of consensus said it has applied
 	narrated  uint64 // entries up to this one have got their lines before this start
+	voting    voting
 	narrating uint64 // the entry whose lines are being written; 0 if none
 	lead      cluster.NodeName
 	nextYield cluster.Instant
@@ -316,4 +319,17 @@ func (m *Machine) newID(what string) cluster.RequestID {
 // NewAsk completes an ask that comes from this node: id and time of day.
 func (m *Machine) newAsk(kind admission.Kind, why string, cause cluster.EventID) admission.Ask {
 	return admission.Ask{ID: m.newID(string(kind)), Kind: kind, Why: why, Cause: cause, Wall: m.wall}
+}
+
+// sortedKeys returns the keys of a map in order, so that a seed replays a story.
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	if len(m) == 0 {
+		return nil
+	}
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
 }

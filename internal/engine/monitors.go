@@ -263,7 +263,7 @@ func (m *Machine) rungDone(w *watch) {
 
 // checkMonitors lets time pass for every monitor.
 func (m *Machine) checkMonitors() {
-	for _, name := range slices.Sorted(maps.Keys(m.watches)) {
+	for _, name := range sortedKeys(m.watches) {
 		w := m.watches[name]
 		suspended := m.st.Suspends[state.SuspendKey(name, m.self)]
 		if suspended != (w.tracker.Verdict() == cluster.VerdictSuspended) {
@@ -298,10 +298,10 @@ func (m *Machine) tellVerdicts() {
 		return
 	}
 	var vs []verdictOf
-	for _, name := range slices.Sorted(maps.Keys(m.watches)) {
+	for _, name := range sortedKeys(m.watches) {
 		vs = append(vs, verdictOf{Monitor: name, MonitorOnNode: m.ownVerdict(m.watches[name])})
 	}
-	for _, n := range slices.Sorted(maps.Keys(m.peers)) {
+	for _, n := range sortedKeys(m.peers) {
 		if m.alive(n) {
 			m.send(n, false, message{Verdicts: vs})
 		}

@@ -3,7 +3,9 @@ package engine
 import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 	"math"
+	"slices"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/quorum"
@@ -160,18 +162,19 @@ func (m *Machine) yielding() bool {
 // those that have caught up, and take out those that left.
 func (m *Machine) manageMembers() {
 	f := m.file()
-	st := m.raft.Status()
+	known := map[uint64]tracker.Progress{}
+	m.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { known[id] = pr })
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
 		if n == m.self {
 			continue
 		}
-		if cc := m.memberChange(n, st); cc != nil {
+		if cc := m.memberChange(n, known); cc != nil {
 			_ = m.raft.ProposeConfChange(cc) // one at a time; the next heartbeat tries again
 			return
 		}
 	}
-	for _, id := range append(append([]uint64{}, m.conf.GetVoters()...), m.conf.GetLearners()...) {
+	for _, id := range slices.Concat(m.conf.GetVoters(), m.conf.GetLearners()) {
 		if m.nameOf(id) == "" {
 			_ = m.raft.ProposeConfChange(confChange(raftpb.ConfChangeRemoveNode, id))
 			return
@@ -183,9 +186,9 @@ func confChange(t raftpb.ConfChangeType, id uint64) *raftpb.ConfChange {
 	return &raftpb.ConfChange{Type: &t, NodeId: &id}
 }
 
-func (m *Machine) memberChange(n cluster.NodeName, st raft.Status) *raftpb.ConfChange {
+func (m *Machine) memberChange(n cluster.NodeName, all map[uint64]tracker.Progress) *raftpb.ConfChange {
 	p, id := m.peer(n), raftID(n)
-	pr, known := st.Progress[id]
+	pr, known := all[id]
 	if !m.alive(n) {
 		return nil
 	}
@@ -198,12 +201,12 @@ func (m *Machine) memberChange(n cluster.NodeName, st raft.Status) *raftpb.ConfC
 		return nil
 	case !known && (blank && len(p.last.Active) == 0 || ours):
 		return confChange(raftpb.ConfChangeAddLearnerNode, id)
-	case known && blank && !pr.IsLearner && len(st.Config.Voters.IDs()) > 2:
+	case known && blank && !pr.IsLearner && len(m.conf.GetVoters()) > 2:
 		// It lost its state: its old vote must not count any more.
 		return confChange(raftpb.ConfChangeRemoveNode, id)
 	case known && ours && pr.IsLearner && pr.Match+50 >= m.applied &&
 		m.holder.Fresh(n, m.now, m.silence()) && // or our lease would wait for its first acknowledgement
-		len(st.Config.Voters.IDs()) < maxVoters:
+		len(m.conf.GetVoters()) < maxVoters:
 		return confChange(raftpb.ConfChangeAddNode, id)
 	}
 	return nil

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -40,7 +39,7 @@ func (m *Machine) Status() api.Status {
 	for i := range f.Monitors {
 		s.Monitors = append(s.Monitors, m.monitorStatus(&f.Monitors[i]))
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.st.Links)) {
+	for _, name := range sortedKeys(m.st.Links) {
 		s.Links = append(s.Links, linkStatus(name, m.st.Links[name]))
 	}
 	s.Survives, s.Why = m.survives()
@@ -79,7 +78,7 @@ func (m *Machine) groupStatus(g *config.Group, gs *state.Group) api.Group {
 	for _, n := range gs.Failovers {
 		out.Failovers += n
 	}
-	for _, n := range slices.Sorted(maps.Keys(gs.Excluded)) {
+	for _, n := range sortedKeys(gs.Excluded) {
 		out.Excluded = append(out.Excluded, fmt.Sprintf("%s: %s", n, gs.Excluded[n]))
 	}
 	if p := gs.Plan; p != nil {

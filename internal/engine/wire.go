@@ -28,23 +28,6 @@ type reply struct {
 	Retry  bool              `json:"retry,omitempty"` // we do not lead: ask again
 }
 
-// beat is a heartbeat.
-type beat struct {
-	Incarnation quorum.Incarnation  `json:"i"`
-	Boot        string              `json:"b"`
-	Daemon      string              `json:"d"`
-	Sent        cluster.Instant     `json:"s"`           // on the sender's clock
-	Ack         cluster.Instant     `json:"a,omitempty"` // the latest Sent of the receiver that the sender acknowledges
-	AckDaemon   string              `json:"e,omitempty"` // the daemon whose heartbeat that was
-	Lead        cluster.NodeName    `json:"l,omitempty"`
-	WaitOver    bool                `json:"w,omitempty"`
-	Departing   bool                `json:"x,omitempty"` // it is about to stop by plan and wants to be no voter any more
-	Active      []cluster.GroupName `json:"g,omitempty"` // what it runs, in this life of consensus or an older one
-	Acks        []cluster.NodeName  `json:"k,omitempty"` // whose heartbeats the sender acknowledges
-	Applied     uint64              `json:"n,omitempty"` // how much of the log the sender has applied
-	Heard       []int               `json:"h,omitempty"` // indices of the receiver's addresses from which heartbeats arrive
-}
-
 func (m *Machine) send(to cluster.NodeName, bulk bool, msg message) {
 	msg.Incarnation = m.meta.Incarnation
 	data, err := json.Marshal(msg)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"os"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"time"
@@ -71,4 +72,10 @@ func hunt(t *testing.T, text string, seed uint64) {
 			t.Log(e.Time.Sub(epoch), e.Node, e.Module, e.Text)
 		}
 	}
+}
+
+// The worlds make much that lives shortly: collect it seldom.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
 }

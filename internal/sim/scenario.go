@@ -127,7 +127,7 @@ func (s *Scenario) do(words []string) error {
 	case "shared":
 		w.shared = true
 	case "exclusive":
-		w.shared = false
+		w.shared, w.changed = false, true
 	case "expect", "expect-script", "expect-no-script", "expect-final":
 		return s.expect(words[0], args)
 	default:

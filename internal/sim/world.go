@@ -42,6 +42,7 @@ type World struct {
 	behave  map[string]behavior // "RESOURCE start" or "RESOURCE stop"
 	pings   map[cluster.NodeName]bool
 	answers map[cluster.RequestID]engine.Reply
+	changed bool // what is active where, since check looked
 	shared  bool // two owners are expected (arbitration none and a cut)
 
 	// Watchdog is the time-out of every node's watchdog; 0 is none.
@@ -169,7 +170,10 @@ func (w *World) Run(d time.Duration) {
 		it := heap.Pop(&w.queue).(item)
 		w.now = it.at
 		it.do()
-		w.check()
+		if w.changed {
+			w.changed = false
+			w.check()
+		}
 	}
 	w.now = max(w.now, end)
 }
@@ -346,9 +350,11 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 	}
 	for _, t := range eff.Isolate {
 		n.harmless[string(t.Group.Name)] = true
+		w.changed = true
 	}
 	for _, t := range eff.Restore {
 		delete(n.harmless, string(t.Group.Name))
+		w.changed = true
 	}
 	for _, op := range eff.Ops {
 		w.operate(n, op)
@@ -426,6 +432,7 @@ func (w *World) operate(n *Node, op engine.Operation) {
 	if op.Op.Start && !fails {
 		n.active[k] = op.Epoch // from the first moment on it may be seen outside
 		delete(n.harmless, string(op.Group.Name))
+		w.changed = true
 	}
 	w.after(b.takes+time.Millisecond, func() {
 		if n.machine != m {
