@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -310,6 +311,32 @@ func TestInterrupted(t *testing.T) {
 	var errs bytes.Buffer
 	if code := cli.Main(ctx, []string{"group", "stop", "g"}, nil, io.Discard, &errs, cli.Hooks{}); code != cli.ExitFailed || errs.String() != "error: interrupted\nhint: what was begun goes on: tasuki status\n" {
 		t.Error(code, errs.String())
+	}
+}
+
+// A refusal that came without a hint gets one.
+func TestNoErrorWithoutHint(t *testing.T) {
+	daemon(t, &httpapitest.Backend{Refusal: &api.Error{Code: "busy", Message: "not now"}})
+	var errs bytes.Buffer
+	if code := cli.Main(t.Context(), []string{"node", "leave", "n1"}, nil, io.Discard, &errs, cli.Hooks{}); code != cli.ExitFailed || errs.String() != "error: not now\nhint: tasuki node leave --help shows what it needs\n" {
+		t.Error(code, errs.String())
+	}
+}
+
+// A shell does not wait for a daemon that hangs, and shows nothing of it.
+func TestCompletionDoesNotWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api.sock")
+	l, err := net.Listen("unix", path) // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("TASUKI_SOCKET", path)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	if code := cli.Main(ctx, []string{"__complete", "group", "move", ""}, nil, &out, io.Discard, cli.Hooks{}); code != cli.ExitOK || out.String() != ":4\n" || ctx.Err() != nil {
+		t.Error(code, out.String(), ctx.Err())
 	}
 }
 

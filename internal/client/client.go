@@ -25,7 +25,14 @@ type Client struct {
 	http *http.Client
 	base string
 	name string // for errors
+
+	patience time.Duration
 }
+
+// patience is how long a call may take where its context has no deadline, beside
+// what it is asked to wait for; and how long a stream may be silent, which shows
+// that it lives every 10 s.
+const patience = time.Minute
 
 // Unix returns a client of the daemon behind the local socket.
 func Unix(path string) *Client {
@@ -33,12 +40,13 @@ func Unix(path string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://tasuki", name: path}
+	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://tasuki", name: path, patience: patience}
 }
 
 // TLS returns a client of the daemon at HOST:PORT.
 func TLS(address string, c *tls.Config) *Client {
-	return &Client{http: &http.Client{Transport: &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true}}, base: "https://" + address, name: address}
+	return &Client{http: &http.Client{Transport: &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true}}, base: "https://" + address, name: address,
+		patience: patience}
 }
 
 // Close lets go of idle connections.
@@ -50,6 +58,16 @@ const maxAnswer = 64 << 20
 // Do calls one operation. in and out may be nil. The error is an *api.Error if
 // the daemon, or the way to it, refused.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	return c.do(ctx, 0, method, path, in, out)
+}
+
+// do is Do for an operation that waits for so long by itself.
+func (c *Client) do(ctx context.Context, wait time.Duration, method, path string, in, out any) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		within, cancel := context.WithTimeout(ctx, wait+c.patience)
+		defer cancel()
+		ctx = within
+	}
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -150,34 +168,48 @@ func (c *Client) Events(ctx context.Context, f api.EventFilter) (out []api.Event
 	return out, c.Do(ctx, "GET", "/v1/events?"+q.Encode(), nil, &out)
 }
 
-// Follow calls f for every new event until ctx ends or the daemon does. begun,
+// Follow calls f for every new event until ctx ends, which is no error, or the
+// daemon does. begun,
 // if not nil, is called once when nothing that follows can be missed.
 func (c *Client) Follow(ctx context.Context, begun func(), f func(api.Event)) error {
-	resp, err := c.call(ctx, "GET", "/v1/follow", nil)
+	heard, silent := context.WithCancelCause(ctx)
+	defer silent(nil)
+	timer := time.AfterFunc(c.patience, func() { silent(context.DeadlineExceeded) })
+	defer timer.Stop()
+	resp, err := c.call(heard, "GET", "/v1/follow", nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	timer.Stop() // what the caller does takes the time that it takes
 	if begun != nil {
 		begun()
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 64<<10), 4<<20)
-	for lines.Scan() {
+	next := func() bool {
+		timer.Reset(c.patience)
+		defer timer.Stop()
+		return lines.Scan()
+	}
+	for next() {
 		if len(lines.Bytes()) == 0 {
 			continue
 		}
 		var e api.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			if !lines.Scan() {
+			if !next() {
 				break // the connection ended within a line
 			}
 			return fmt.Errorf("read an event: %w", err)
 		}
 		f(e)
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return nil
+	case heard.Err() != nil:
+		return c.unreachable(context.Cause(heard))
 	}
 	return c.unreachable(errors.Join(io.ErrUnexpectedEOF, lines.Err()))
 }
@@ -194,7 +226,7 @@ func (c *Client) Group(ctx context.Context, g cluster.GroupName, verb string, op
 
 // Plan waits for a plan's end, at most so long.
 func (c *Client) Plan(ctx context.Context, id string, wait time.Duration) (out api.PlanResult, err error) {
-	return out, c.Do(ctx, "GET", "/v1/plans/"+url.PathEscape(id)+"?wait="+wait.String(), nil, &out)
+	return out, c.do(ctx, wait, "GET", "/v1/plans/"+url.PathEscape(id)+"?wait="+wait.String(), nil, &out)
 }
 
 // Monitor suspends, resumes or rehearses a monitor.
@@ -249,5 +281,5 @@ func (c *Client) RemoveLink(ctx context.Context, name cluster.LinkName) error {
 
 // Send asks other clusters.
 func (c *Client) Send(ctx context.Context, r api.SendRequest) (out []api.HostAnswer, err error) {
-	return out, c.Do(ctx, "POST", "/v1/send", r, &out)
+	return out, c.do(ctx, r.Wait, "POST", "/v1/send", r, &out)
 }

@@ -217,7 +217,7 @@ func TestOverTLS(t *testing.T) {
 	if _, err := overTLS(t, address, nobody).Status(t.Context()); !errors.As(err, &e) || e.Code != "not-allowed" || e.Hint == "" {
 		t.Errorf("%+v", err)
 	}
-	if err := overTLS(t, address, nobody).Follow(t.Context(), nil, nil); !errors.As(err, &e) || e.Code != "not-allowed" || e.Hint == "" {
+	if err := overTLS(t, address, nobody).Follow(ctxFor(t, 5*time.Second), nil, func(api.Event) {}); !errors.As(err, &e) || e.Code != "not-allowed" || e.Hint == "" {
 		t.Errorf("%+v", err)
 	}
 }
@@ -279,5 +279,66 @@ func TestGivingUpBefore(t *testing.T) {
 	var e *api.Error
 	if _, err := c.Status(ctx); errors.As(err, &e) || !errors.Is(err, context.Canceled) {
 		t.Errorf("%+v", err)
+	}
+}
+
+func ctxFor(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// A daemon that hangs is told of: a call and a stream do not wait for ever.
+func TestDaemonThatHangs(t *testing.T) {
+	release := make(chan struct{})
+	headers := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.NewResponseController(w).Flush()
+		<-release
+	}))
+	nothing := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(func() { close(release) }) // before the daemons are closed
+	for name, c := range map[string]*client.Client{"no answer": nothing, "no end of the answer": headers} {
+		c.SetPatience(20 * time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context()) // no deadline
+		guard := time.AfterFunc(10*time.Second, cancel)
+		for what, err := range map[string]error{
+			"status": second(c.Status(ctx)),
+			"plan":   second(c.Plan(ctx, "p1", 10*time.Millisecond)),
+			"follow": c.Follow(ctx, nil, func(api.Event) {}),
+		} {
+			var e *api.Error
+			if !errors.As(err, &e) || e.Code != "timed-out" || e.Hint == "" {
+				t.Errorf("%s, %s: %+v", name, what, err)
+			}
+		}
+		guard.Stop()
+		cancel()
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// The time that the caller takes for an event is not the daemon's silence.
+func TestSlowFollower(t *testing.T) {
+	b := &httpapitest.Backend{}
+	c := serve(t, asRoot(b))
+	c.SetPatience(100 * time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	longer := func() { <-time.After(200 * time.Millisecond) }
+	got := 0
+	err := c.Follow(ctx, func() {
+		longer()
+		b.Happen(api.Event{Text: "a"})
+		b.Happen(api.Event{Text: "b"})
+	}, func(api.Event) {
+		longer()
+		if got++; got == 2 {
+			cancel()
+		}
+	})
+	if err != nil || got != 2 {
+		t.Error(got, err)
 	}
 }
