@@ -323,10 +323,10 @@ func second[T any](_ T, err error) error { return err }
 func TestSlowFollower(t *testing.T) {
 	b := &httpapitest.Backend{}
 	c := serve(t, asRoot(b))
-	c.SetPatience(100 * time.Millisecond)
+	c.SetPatience(300 * time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	longer := func() { <-time.After(200 * time.Millisecond) }
+	longer := func() { <-time.After(400 * time.Millisecond) }
 	got := 0
 	err := c.Follow(ctx, func() {
 		longer()
