@@ -296,6 +296,7 @@ func (d *Daemon) ping(targets []string) {
 			}
 			if _, err := d.network.Ping(ctx, a); err == nil {
 				reached.Store(true)
+				cancel() // one is enough
 			}
 		})
 	}

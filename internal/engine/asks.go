@@ -231,7 +231,7 @@ func (m *Machine) dropped(err error) bool { return err != nil }
 
 // view is what the coordinator sees.
 func (m *Machine) view() coordinator.View {
-	v := coordinator.View{Wall: m.wall, WaitOver: m.waitOver || m.soleVoter() && m.meta.Incarnation.Generation > 1,
+	v := coordinator.View{Wall: m.wall, WaitOver: m.waitOver,
 		Nodes: map[cluster.NodeName]coordinator.Seen{}}
 	f := m.file()
 	for i := range f.Nodes {

@@ -24,6 +24,7 @@ type beat struct {
 	Acks        []cluster.NodeName  // 12: whose heartbeats the sender acknowledges
 	Applied     uint64              // 13: how much of the log the sender has applied
 	Heard       []int               // 14: indices of the receiver's addresses from which heartbeats arrive
+	Life        uint64              // 15: how often this daemon has given up its state
 }
 
 // maxHeard bounds the indices in Heard; no node has as many addresses.
@@ -61,6 +62,7 @@ func (b *beat) encode() []byte {
 	for _, i := range b.Heard {
 		number(14, uint64(i)+1)
 	}
+	number(15, b.Life)
 	return out
 }
 
@@ -108,6 +110,8 @@ func (b *beat) number(field protowire.Number, v uint64) {
 		b.Departing = v != 0
 	case 13:
 		b.Applied = v
+	case 15:
+		b.Life = v
 	case 14:
 		if v > 0 && v <= maxHeard && len(b.Heard) < maxHeard {
 			b.Heard = append(b.Heard, int(v)-1)

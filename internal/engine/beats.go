@@ -7,6 +7,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/quorum"
 )
 
 // peer is what is known of another node by its heartbeats.
@@ -20,6 +21,7 @@ type peer struct {
 	acked    cluster.Instant         // the latest one that it acknowledged
 	beats    uint64                  // that were sent to it
 	last     beat
+	welcomed string // its latest life without state that we, as its leader, have ended
 	verdicts []verdictOf
 }
 
@@ -83,7 +85,7 @@ func (m *Machine) beat() {
 		p.beats++
 		b := beat{
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
-			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied,
+			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied, Life: m.life,
 		}
 		b.Heard = m.heardPaths(&f.Nodes[i], p)
 		paths := m.beatPaths(&f.Nodes[i], p, b.Heard)
@@ -270,6 +272,10 @@ func (m *Machine) leaseEnd() (cluster.Instant, bool) {
 		return 0, false
 	}
 	end, held := m.holder.Until(m.now, m.self, m.voters(), m.timing().Lease)
+	if m.boundToPing() {
+		end, held = m.pingHeld.Add(m.timing().Lease), m.pingHeld > 0
+		held = held && end > m.now
+	}
 	if !held && m.legacy > m.now {
 		return m.legacy, true
 	}
@@ -358,9 +364,25 @@ func (m *Machine) checkWait() {
 	for i := range f.Nodes {
 		all = all && m.member(f.Nodes[i].Name)
 	}
-	if all || m.now.Sub(m.started) >= f.Timing.StartWait {
+	if all || m.now.Sub(m.started) >= f.Timing.StartWait && m.mayStartAlone() {
 		m.waitOver = true
 	}
+}
+
+// mayStartAlone says whether a node that has waited for the others for nothing
+// may go on: by its votes, or, where it is the only vote because it went on
+// alone before, if arbitration says so anew, since the other may have done the
+// same meanwhile.
+func (m *Machine) mayStartAlone() bool {
+	if !m.soleVoter() {
+		return true
+	}
+	if !m.othersKnown() {
+		return true
+	}
+	m.askPing()
+	ruling, _ := quorum.Arbitrate(m.file().Arbitration, m.ping)
+	return ruling == quorum.GoOn
 }
 
 // expired says whether the node's groups may be taken over as far as is known

@@ -233,6 +233,10 @@ func (m *Machine) applySnapshot(s *raftpb.Snapshot) {
 	st, err := state.Unmarshal(s.GetData())
 	must(err)
 	m.st, m.applied, m.conf = st, s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()
+	for name, l := range m.groups { // what happened in between is not known
+		gs := m.st.Groups[name]
+		l.lost = l.lost || gs == nil || gs.Epoch != l.epoch
+	}
 	m.event(cluster.LevelInfo, "nm", "state-received", "", nil, "The cluster's state has been received from %s.", orNobody(m.lead))
 }
 
@@ -270,6 +274,11 @@ func (m *Machine) applyData(e *raftpb.Entry) {
 	}
 	before := m.before(entry)
 	m.st.Apply(entry)
+	for name, was := range before.groups {
+		if l, now := m.groups[name], m.st.Groups[name]; l != nil && was.Owner == m.self && (now == nil || now.Owner != m.self) {
+			l.lost = true
+		}
+	}
 	if e.GetIndex() > m.narrated {
 		m.narrating = e.GetIndex()
 		m.narrate(entry, before)
@@ -390,20 +399,46 @@ func (m *Machine) sendRaft(msg *raftpb.Message) {
 	data, err := proto.Marshal(msg)
 	must(err)
 	bulk := msg.GetType() == raftpb.MsgSnap
-	m.send(to, bulk, message{Raft: data})
+	m.send(to, bulk, message{Raft: data, Blank: m.blankLife(to)})
 	if bulk {
 		// The transport redelivers or the follower asks again: raft must not wait.
 		m.raft.ReportSnapshot(msg.GetTo(), raft.SnapshotFinish)
 	}
 }
 
+// blankLife names the receiver's life without state, if it says that it has none
+// and consensus does not count on what it had before. Only a message with that
+// name makes it a member: one that was meant for an earlier life would make a
+// vote of a node that has forgotten what it voted for.
+func (m *Machine) blankLife(n cluster.NodeName) string {
+	p := m.peers[n]
+	if p == nil || !p.last.Incarnation.Blank() {
+		return ""
+	}
+	life := lifeName(p.last.Daemon, p.last.Life)
+	if p.welcomed == life {
+		return life
+	}
+	had := false
+	m.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		had = had || id == raftID(n) && pr.Match > 0
+	})
+	if had {
+		return ""
+	}
+	p.welcomed = life
+	return life
+}
+
+func lifeName(daemon string, life uint64) string { return fmt.Sprintf("%s/%d", daemon, life) }
+
 // takeRaft steps a message of consensus that belongs to our life of it.
-func (m *Machine) takeRaft(from cluster.NodeName, inc quorum.Incarnation, data []byte) {
+func (m *Machine) takeRaft(from cluster.NodeName, inc quorum.Incarnation, data []byte, blank string) {
 	var msg raftpb.Message
 	if err := proto.Unmarshal(data, &msg); err != nil || raftID(from) != msg.GetFrom() || msg.GetTo() != raftID(m.self) {
 		return
 	}
-	if m.meta.Incarnation.Blank() && !m.adopt(inc, &msg) {
+	if m.meta.Incarnation.Blank() && (blank != lifeName(m.daemon, m.life) || !m.adopt(inc, &msg)) {
 		return
 	}
 	if inc != m.meta.Incarnation || m.bound(&msg) || m.needless(&msg) {

@@ -25,6 +25,7 @@ type localGroup struct {
 	runner    *plan.Runner // nil while nothing is being done
 	stopping  bool         // the runner's direction
 	orphan    bool         // it is being stopped although the cluster no longer knows it here: no reports
+	lost      bool         // the cluster took it from this node since it was begun, whoever has it now
 	checking  bool
 	since     cluster.Instant
 	resources map[cluster.ResourceName]state.Resource
@@ -89,6 +90,14 @@ func (m *Machine) follow() {
 
 func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 	l := m.groups[name]
+	if l != nil && l.lost && !l.orphan {
+		if !l.idle() { // what runs here is of another time: it begins anew
+			m.orphan(name, l, "the cluster has taken it over meanwhile")
+			return
+		}
+		delete(m.groups, name)
+		l = nil
+	}
 	if l != nil && (l.orphan || l.epoch == gs.Epoch) {
 		return // an orphan is stopped to its end first; OpDone comes back here
 	}
@@ -289,7 +298,7 @@ func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.St
 	m.event(cluster.LevelInfo, "rc", "group-stopped-local", l.cause, map[string]string{"group": string(name)},
 		"Group %s has been stopped on this node.", name)
 	gs := m.st.Groups[name]
-	if gs == nil || gs.Owner != m.self || m.st.Nodes[m.self].Boot != m.boot {
+	if gs == nil || gs.Owner != m.self || l.lost || m.st.Nodes[m.self].Boot != m.boot {
 		return
 	}
 	// The cluster still has it here: give it back, to be started where it can be.

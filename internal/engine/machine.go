@@ -75,6 +75,7 @@ type Machine struct {
 	followed  uint64 // applied, when follow last looked
 	agreed    uint64 // the most of the log that any node of our life of consensus said it has applied
 	narrated  uint64 // entries up to this one have got their lines before this start
+	life      uint64 // how often this daemon has given up its state
 	voting    voting
 	narrating uint64 // the entry whose lines are being written; 0 if none
 	lead      cluster.NodeName
@@ -94,8 +95,12 @@ type Machine struct {
 	nextBeat cluster.Instant
 
 	ping      quorum.Ping
+	pingAsked cluster.Instant // when the round that is under way began; 0: none is
+	pingHeld  cluster.Instant // when the latest round began in which a target answered
 	pingAt    cluster.Instant
-	ruling    string // the last ruling that was logged
+	pingSince cluster.Instant // since when the targets answer without a gap
+	pingLost  bool            // no target answered once since the other node is silent
+	ruling    string          // the last ruling that was logged
 	isolated  bool
 	isolateAt cluster.Instant
 
@@ -204,7 +209,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 		}
 	}
 	m.eff.Lease, _ = m.leaseEnd()
-	if len(m.activeGroups()) > 0 && !m.isolated && !m.soleVoter() {
+	if len(m.activeGroups()) > 0 && !m.isolated && (!m.soleVoter() || m.boundToPing()) {
 		m.eff.Guard = m.eff.Lease
 	}
 	m.eff.WakeAt = m.nextWake()

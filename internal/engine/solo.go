@@ -6,8 +6,11 @@ import (
 	"go.etcd.io/raft/v3/tracker"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/lease"
 	"github.com/tasuki-ha/tasuki/internal/quorum"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
@@ -16,9 +19,13 @@ import (
 // of the other. Who runs groups is judged when its lease is about to end, who
 // runs none when the other must have become harmless.
 func (m *Machine) arbitrate() {
+	if m.boundToPing() {
+		m.askPing()
+		return
+	}
 	other, due := m.arbitrationDue()
 	if other == "" {
-		m.ping, m.pingAt, m.ruling = quorum.PingUnknown, 0, ""
+		m.ping, m.pingAt, m.pingAsked, m.pingLost, m.ruling = quorum.PingUnknown, 0, 0, false, ""
 		return
 	}
 	list := m.file().Arbitration
@@ -29,6 +36,9 @@ func (m *Machine) arbitrate() {
 	ruling, why := quorum.Arbitrate(list, m.ping)
 	if ruling == quorum.Wait {
 		return
+	}
+	if ruling == quorum.GoOn && m.pingLost && m.now < m.pingSince.Add(lease.Promise(m.timing().Lease)) {
+		return // we were the one that was cut off: the other may only not have been heard yet
 	}
 	if ruling == quorum.GoOn {
 		m.goSolo(other, why)
@@ -69,22 +79,55 @@ func (m *Machine) arbitrationDue() (cluster.NodeName, bool) {
 	return other, m.now >= m.voter.Bound(other, m.timing().Lease)
 }
 
+// boundToPing says whether this node, alone after arbitration by ping, may run
+// groups only as long as a target answers: where none does, the other node may
+// come back and go on.
+func (m *Machine) boundToPing() bool {
+	list := m.file().Arbitration
+	return len(list) > 0 && list[0].Kind == config.ArbitratePing && m.soleVoter() && m.othersKnown()
+}
+
+// othersKnown says whether a node that has not left by plan was ever part of the
+// cluster.
+func (m *Machine) othersKnown() bool {
+	for n, s := range m.st.Nodes {
+		if n != m.self && (s.State == cluster.NodeUp || s.State == cluster.NodeDown) {
+			return true
+		}
+	}
+	return false
+}
+
+// askPing asks the ping targets, one round at a time.
 func (m *Machine) askPing() {
 	list := m.file().Arbitration
-	if len(list) == 0 || len(list[0].Targets) == 0 || m.now < m.pingAt {
+	if len(list) == 0 || len(list[0].Targets) == 0 || m.now < m.pingAt || m.pingAsked > 0 && m.now.Sub(m.pingAsked) < pingWithin {
 		return
 	}
+	m.pingAsked = m.now
 	m.pingAt = m.now.Add(2 * m.timing().Heartbeat)
 	for _, t := range list[0].Targets {
 		m.eff.Ping = append(m.eff.Ping, t.String())
 	}
 }
 
+// pingWithin bounds how long an answer of the ping targets is waited for.
+const pingWithin = 2 * time.Second
+
 func (m *Machine) takePinged(p Pinged) {
-	m.ping = quorum.PingLost
-	if p.Reached {
-		m.ping = quorum.PingReached
+	asked := m.pingAsked
+	m.pingAsked = 0
+	if p.Reached && asked > 0 {
+		m.pingHeld = asked
 	}
+	if !p.Reached {
+		m.ping, m.pingLost = quorum.PingLost, true
+		return
+	}
+	if m.ping != quorum.PingReached {
+		m.pingSince = m.now
+	}
+	m.ping = quorum.PingReached
 }
 
 // goSolo restarts consensus with this node as the only voter, in a new life
@@ -141,6 +184,7 @@ func (m *Machine) yield(to cluster.NodeName, b beat) {
 	}
 	m.isolated, m.isolateAt = true, m.now
 	m.stopAll("another node went on without this one")
+	m.life++
 	m.meta = meta{}
 	m.raft, m.log, m.conf, m.lead, m.applied = nil, nil, &raftpb.ConfState{}, "", 0
 	m.seed = m.file()
@@ -201,8 +245,8 @@ func (m *Machine) memberChange(n cluster.NodeName, all map[uint64]tracker.Progre
 		return nil
 	case !known && (blank && len(p.last.Active) == 0 || ours):
 		return confChange(raftpb.ConfChangeAddLearnerNode, id)
-	case known && blank && !pr.IsLearner && len(m.conf.GetVoters()) > 2:
-		// It lost its state: its old vote must not count any more.
+	case known && blank && (pr.IsLearner && pr.Match > 0 && p.welcomed != lifeName(p.last.Daemon, p.last.Life) || !pr.IsLearner && len(m.conf.GetVoters()) > 2):
+		// It lost its state: what it had, and its vote, must not count any more.
 		return confChange(raftpb.ConfChangeRemoveNode, id)
 	case known && ours && pr.IsLearner && pr.Match+50 >= m.applied &&
 		m.holder.Fresh(n, m.now, m.silence()) && // or our lease would wait for its first acknowledgement

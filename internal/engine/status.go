@@ -166,8 +166,11 @@ func (m *Machine) nextWake() cluster.Instant {
 	if m.raft != nil && m.lead == "" {
 		sooner(m.campaign)
 	}
-	if end, held := m.leaseEnd(); held && !m.soleVoter() && len(m.groups) > 0 {
+	if end, held := m.leaseEnd(); held && (!m.soleVoter() || m.boundToPing()) && len(m.groups) > 0 {
 		sooner(end.Add(-m.timing().Isolate))
+	}
+	if m.boundToPing() {
+		sooner(m.pingAt)
 	}
 	for n, p := range m.peers {
 		if s := m.st.Nodes[n]; s != nil && s.State == cluster.NodeUp {

@@ -16,6 +16,7 @@ import (
 type message struct {
 	Incarnation quorum.Incarnation `json:"i"`
 	Raft        []byte             `json:"r,omitempty"`
+	Blank       string             `json:"b,omitempty"` // with Raft: the life without state that the receiver is to end; see blankLife
 	Ask         *admission.Ask     `json:"a,omitempty"`
 	Reply       *reply             `json:"y,omitempty"`
 	Verdicts    []verdictOf        `json:"v,omitempty"`
@@ -42,7 +43,7 @@ func (m *Machine) takePeer(in PeerIn) {
 	}
 	switch {
 	case msg.Raft != nil:
-		m.takeRaft(in.From, msg.Incarnation, msg.Raft)
+		m.takeRaft(in.From, msg.Incarnation, msg.Raft, msg.Blank)
 	case msg.Ask != nil:
 		m.takeAsk(in.From, *msg.Ask)
 	case msg.Reply != nil:

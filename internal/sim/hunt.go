@@ -2,75 +2,207 @@ package sim
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/admission"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
 
-// Hunt lets faults happen at random for so long, then heals everything and
-// expects every group that is wanted to run again. It returns what was broken,
-// or "". The same arguments always give the same story.
-func Hunt(text string, seed uint64, long time.Duration) (string, *World) {
-	w, err := NewWorld(text, seed)
+// Terrain is what a hunt goes through.
+type Terrain struct {
+	Text   string        // the cluster file
+	Long   time.Duration // how long faults happen
+	Drift  float64       // how far clocks may run apart, as a share of their rate
+	Shared bool          // two owners are possible while the nodes do not see each other
+	Apart  bool          // nodes lose all networks at once, or none; ping targets with them
+}
+
+// Fault is one thing that goes wrong at a time of the world, and comes right
+// again after a while.
+type Fault struct {
+	At   time.Duration
+	Kind Kind
+	A, B cluster.NodeName
+	Path int           // -1: all
+	For  time.Duration // how long
+	Much int           // how bad, 0 to 99
+}
+
+// Kind is a kind of fault.
+type Kind string
+
+// The kinds of faults.
+const (
+	Crash    Kind = "crash"          // the power goes, and comes back
+	MidStep  Kind = "crash-mid-step" // the same in the middle of a step
+	Reboot   Kind = "reboot"         // the same, faster than anybody misses it
+	KillOnly Kind = "kill"           // the daemon ends, its resources go on
+	Freeze   Kind = "freeze"         // the daemon stands still
+	Slow     Kind = "slow"           // everything on the node comes late
+	CutOne   Kind = "cut-one-way"
+	CutBoth  Kind = "cut"
+	CutOff   Kind = "cut-off" // from everybody
+	Rain     Kind = "rain"    // loss, delay and doubling one way
+	WallJump Kind = "wall-jump"
+	Hang     Kind = "hang" // a script takes long
+	Fail     Kind = "fail" // a start fails once
+	Move     Kind = "move" // an operator moves a group
+)
+
+var (
+	anyKind   = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, CutOff, Rain, WallJump, Hang, Fail, Move}
+	apartKind = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, CutOff, WallJump, Hang, Move}
+)
+
+// String returns one line.
+func (f Fault) String() string {
+	return fmt.Sprintf("%s %s %s %s path %d for %s (%d)", f.At.Round(time.Millisecond), f.Kind, f.A, f.B, f.Path, f.For.Round(time.Millisecond), f.Much)
+}
+
+// Faults makes the list of faults of a seed.
+func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
+	rng := rand.New(rand.NewPCG(seed, 0xfa017))
+	kinds := anyKind
+	if t.Apart {
+		kinds = apartKind
+	}
+	// Some stories are crowded, in others all comes to rest in between.
+	gap := []time.Duration{4 * time.Second, 15 * time.Second, 60 * time.Second}[rng.IntN(3)]
+	var out []Fault
+	for at := 5 * time.Second; ; {
+		at += time.Duration(rng.Int64N(int64(gap)))
+		if at >= t.Long {
+			return out
+		}
+		out = append(out, Fault{
+			At: at, Kind: kinds[rng.IntN(len(kinds))], A: names[rng.IntN(len(names))], B: names[rng.IntN(len(names))],
+			Path: rng.IntN(3) - 1, For: time.Duration(rng.ExpFloat64() * float64(2*time.Second)), Much: rng.IntN(100),
+		})
+	}
+}
+
+// Hunt tells the story of a seed with those faults, then heals everything and
+// expects every group to run again. It returns what was broken, or "". The same
+// arguments always give the same story.
+func Hunt(t Terrain, seed uint64, faults []Fault) (string, *World) {
+	w, err := NewWorld(t.Text, seed)
 	if err != nil {
 		return err.Error(), nil
 	}
 	w.Watchdog = w.file.Timing.Lease / 2
-	for _, n := range w.names {
+	w.shared = t.Shared
+	for _, n := range w.names { // clocks at the ends of what is allowed
+		w.nodes[n].rate = 1 + t.Drift*(float64(w.rng.IntN(2))-0.5)
 		if err := w.Boot(n); err != nil {
 			return err.Error(), w
 		}
 	}
-	w.Run(5 * time.Second)
-	for w.now < long && w.Broken == "" {
-		w.fault()
-		w.Run(time.Duration(w.rng.Int64N(int64(4 * time.Second))))
+	for _, f := range faults {
+		w.after(f.At-w.now, func() { w.strike(f, t.Apart) })
 	}
+	w.Run(t.Long)
 	if w.Broken != "" {
 		return w.Broken, w
 	}
 	return w.settle(), w
 }
 
-// fault lets one thing happen.
-func (w *World) fault() {
-	a := w.names[w.rng.IntN(len(w.names))]
-	b := w.names[w.rng.IntN(len(w.names))]
-	n := w.nodes[a]
-	path := w.rng.IntN(3) - 1
-	switch w.rng.IntN(13) {
-	case 0:
-		w.Crash(a)
-	case 1, 2, 3:
-		w.revive(a)
-	case 4:
+// Minimize returns a list with as few of the faults as it can find within tries
+// stories that still break something.
+func Minimize(t Terrain, seed uint64, faults []Fault, tries int) []Fault {
+	if why, w := Hunt(t, seed, faults); why != "" && w != nil {
+		faults = slices.DeleteFunc(slices.Clone(faults), func(f Fault) bool { return f.At > w.now })
+	}
+	for part := max(len(faults)/2, 1); tries > 0; {
+		cut := false
+		for from := 0; from < len(faults) && tries > 0; {
+			less := slices.Delete(slices.Clone(faults), from, min(from+part, len(faults)))
+			tries--
+			if why, _ := Hunt(t, seed, less); why != "" {
+				faults, cut = less, true
+				continue
+			}
+			from += part
+		}
+		if part == 1 && !cut {
+			break
+		}
+		part = max(part/2, 1)
+	}
+	return faults
+}
+
+// strike lets one fault happen, and later end.
+func (w *World) strike(f Fault, apart bool) {
+	n := w.nodes[f.A]
+	end := func(do func()) { w.after(f.For+time.Millisecond, do) }
+	switch f.Kind {
+	case Crash:
+		w.Crash(f.A)
+		end(func() { w.revive(f.A) })
+	case MidStep:
 		if n.machine != nil {
-			w.KillDaemon(a)
+			n.doom = 1 + f.Much/3
 		}
-	case 5:
-		w.Cut(a, b, path)
-	case 6:
-		w.Cut(a, b, path)
-		w.Cut(b, a, path)
-	case 7, 8:
-		w.Heal(a, b, -1)
-		w.Heal(b, a, -1)
-	case 12:
-		w.cutOff(a, true)
-		w.after(time.Duration(w.rng.Int64N(int64(4*time.Second))), func() { w.cutOff(a, false) })
-	case 9:
+		end(func() { w.revive(f.A) })
+	case Reboot:
+		w.Crash(f.A)
+		w.revive(f.A)
+	case KillOnly:
+		if n.machine != nil {
+			w.KillDaemon(f.A)
+		}
+		end(func() { w.revive(f.A) })
+	case Freeze:
 		if n.machine != nil && !n.paused {
-			w.Pause(a)
+			w.Pause(f.A)
 		}
-	case 10:
-		if n.machine != nil && n.paused {
-			w.Resume(a)
+		end(func() { w.revive(f.A) })
+	case Slow:
+		n.slow = time.Duration(f.Much) * 8 * time.Millisecond
+		end(func() { n.slow = 0 })
+	case CutOff:
+		w.cutOff(f.A, true)
+		if apart {
+			w.pings[f.A] = false
 		}
-	case 11:
-		g := w.file.Groups[w.rng.IntN(len(w.file.Groups))].Name
-		if n.machine != nil && !n.paused {
-			w.Ask(a, admission.Ask{Kind: admission.GroupMove, Group: g})
+		end(func() {
+			w.cutOff(f.A, false)
+			delete(w.pings, f.A)
+		})
+	case WallJump:
+		n.wall += time.Duration(f.Much-50) * time.Hour
+	default:
+		w.strikeMore(f, end)
+	}
+}
+
+func (w *World) strikeMore(f Fault, end func(func())) {
+	group := &w.file.Groups[f.Much%len(w.file.Groups)]
+	script := string(group.Resources[f.Much%len(group.Resources)].Name)
+	switch f.Kind {
+	case CutOne:
+		w.Cut(f.A, f.B, f.Path)
+		end(func() { w.Heal(f.A, f.B, f.Path) })
+	case CutBoth:
+		w.Cut(f.A, f.B, f.Path)
+		w.Cut(f.B, f.A, f.Path)
+		end(func() { w.Heal(f.A, f.B, f.Path); w.Heal(f.B, f.A, f.Path) })
+	case Rain:
+		l := link{from: f.A, to: f.B}
+		w.air[l] = weather{loss: float64(f.Much) / 150, twice: float64(f.Much) / 300, delay: time.Duration(f.Much) * 5 * time.Millisecond}
+		end(func() { delete(w.air, l) })
+	case Hang:
+		w.behave[script+" start"] = behavior{takes: f.For}
+		w.behave[script+" stop"] = behavior{takes: f.For / 2}
+		end(func() { delete(w.behave, script+" start"); delete(w.behave, script+" stop") })
+	case Fail:
+		w.behave[script+" start"] = behavior{fails: 1}
+	case Move:
+		if n := w.nodes[f.A]; n.machine != nil && !n.paused {
+			w.Ask(f.A, admission.Ask{Kind: admission.GroupMove, Group: group.Name})
 		}
 	}
 }
@@ -102,20 +234,35 @@ func (w *World) revive(name cluster.NodeName) {
 	}
 }
 
-// settle ends all faults and says what does not run again within the bound.
+// Bounds of the time after the last fault: for the nodes to find each other,
+// and for the groups to run once an operator has cleared what failed.
+const (
+	meetWithin = 40 * time.Second
+	runWithin  = 20 * time.Second
+)
+
+// settle ends all faults and says what does not run again within the bounds.
 func (w *World) settle() string {
+	w.behave, w.air, w.pings = map[string]behavior{}, map[link]weather{}, map[cluster.NodeName]bool{}
 	for _, n := range w.names {
+		w.nodes[n].slow, w.nodes[n].doom = 0, 0
 		w.cutOff(n, false)
 		w.revive(n)
 	}
-	w.Run(30 * time.Second)
+	w.Run(meetWithin)
+	w.shared, w.changed = false, true
+	for i := range w.file.Groups {
+		w.Ask(w.names[0], admission.Ask{Kind: admission.GroupClear, Group: w.file.Groups[i].Name})
+		w.Ask(w.names[0], admission.Ask{Kind: admission.GroupStart, Group: w.file.Groups[i].Name}) // refused where it runs
+	}
+	w.Run(runWithin)
 	if w.Broken != "" {
 		return w.Broken
 	}
 	for i := range w.file.Groups {
 		g := &w.file.Groups[i]
 		if owners := w.Owners(g.Name); len(owners) != 1 {
-			return fmt.Sprintf("%s after the last fault group %s is active on %v", 30*time.Second, g.Name, owners)
+			return fmt.Sprintf("%s after the last fault group %s is active on %v", meetWithin+runWithin, g.Name, owners)
 		}
 	}
 	lead := w.nodes[w.names[0]].machine.Status().Leader

@@ -1,12 +1,24 @@
 package sim
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
+
+// The worlds make much that lives shortly: collect it seldom.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 const trio = `cluster: trio
 nodes:
@@ -25,6 +37,38 @@ groups:
       vip2: {kind: floating-ip, address: 10.2.102.60}
 `
 
+const five = `cluster: five
+nodes:
+  n1: {addresses: [192.168.10.1, 10.2.102.51]}
+  n2: {addresses: [192.168.10.2, 10.2.102.52]}
+  n3: {addresses: [192.168.10.3, 10.2.102.53]}
+  n4: {addresses: [192.168.10.4, 10.2.102.54]}
+  n5: {addresses: [192.168.10.5, 10.2.102.55]}
+timing: {start_wait: 5s, profile: steady}
+groups:
+  web:
+    resources:
+      vip: {kind: floating-ip, address: 10.2.102.50}
+      www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
+  db:
+    nodes: [n4, n5]
+    resources:
+      vip2: {kind: floating-ip, address: 10.2.102.60}
+`
+
+const pair = `cluster: pair
+nodes:
+  n1: {addresses: [192.168.10.1, 10.2.102.51]}
+  n2: {addresses: [192.168.10.2, 10.2.102.52]}
+arbitration: [%s]
+timing: {start_wait: 5s}
+groups:
+  web:
+    resources:
+      vip: {kind: floating-ip, address: 10.2.102.50}
+      www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
+`
+
 const pairAndWitness = `cluster: duo
 nodes:
   n1: {addresses: [192.168.10.1, 10.2.102.51]}
@@ -39,43 +83,122 @@ groups:
       www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
 `
 
-// TestHunt lets two minutes of random faults happen in each of some worlds.
-// SEED replays one story and prints its log.
+// drift is within what the lease rule allows for: its margin is 5 %.
+const drift = 0.04
+
+var terrains = map[string]Terrain{
+	"witness": {Text: pairAndWitness, Drift: drift},
+	"three":   {Text: trio, Drift: drift},
+	"five":    {Text: five, Drift: drift},
+	"ping":    {Text: fmt.Sprintf(pair, "{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true},
+	"none":    {Text: fmt.Sprintf(pair, "none"), Drift: drift, Shared: true},
+}
+
+// env reads a number for a hunt; make sim sets them.
+func env[T uint64 | float64](t *testing.T, name string, otherwise T) T {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || v <= 0 {
+		t.Fatalf("%s=%s is no number above 0", name, s)
+	}
+	return T(v)
+}
+
+// TestHunt tells stories of random faults in every kind of cluster. SEEDS is how
+// many for each, HOURS how long each is, NODES picks one kind, SEED replays one
+// story and prints its log.
 func TestHunt(t *testing.T) {
-	for name, text := range map[string]string{"trio": trio, "witness": pairAndWitness} {
+	long := time.Duration(env(t, "HOURS", 2.0/60) * float64(time.Hour))
+	seeds := env(t, "SEEDS", uint64(20))
+	for name, terrain := range terrains {
+		terrain.Long = long
+		if only := os.Getenv("NODES"); only != "" && only != name {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if s := os.Getenv("SEED"); s != "" {
-				seed, err := strconv.ParseUint(s, 10, 64)
-				if err != nil {
-					t.Fatal(err)
-				}
-				hunt(t, text, seed)
+			if os.Getenv("SEED") != "" {
+				replay(t, name, terrain, env(t, "SEED", uint64(1)))
 				return
 			}
-			for seed := range uint64(40) {
-				hunt(t, text, seed+1)
+			var wait sync.WaitGroup
+			var next atomic.Uint64
+			for range 2 {
+				wait.Go(func() {
+					for seed := next.Add(1); seed <= seeds && !t.Failed(); seed = next.Add(1) {
+						hunt(t, name, terrain, seed)
+					}
+				})
 			}
+			wait.Wait()
 		})
 	}
 }
 
-func hunt(t *testing.T, text string, seed uint64) {
+func hunt(t *testing.T, name string, terrain Terrain, seed uint64) {
 	t.Helper()
-	why, w := Hunt(text, seed, 2*time.Minute)
+	faults := terrain.Faults(nodesOf(terrain), seed)
+	why, _ := Hunt(terrain, seed, faults)
 	if why == "" {
 		return
 	}
-	t.Errorf("seed %d: %s", seed, why)
-	if os.Getenv("SEED") != "" {
-		for _, e := range w.Log {
-			t.Log(e.Time.Sub(epoch), e.Node, e.Module, e.Text)
-		}
+	t.Errorf("%s: seed %d, %d faults: %s\nreplay: make sim NODES=%s HOURS=%g SEED=%d", name, seed, len(faults), why, name, terrain.Long.Hours(), seed)
+}
+
+// replay tells one story again, with as few of its faults as break it.
+func replay(t *testing.T, name string, terrain Terrain, seed uint64) {
+	t.Helper()
+	faults := terrain.Faults(nodesOf(terrain), seed)
+	why, _ := Hunt(terrain, seed, faults)
+	if why == "" {
+		return
+	}
+	faults = Minimize(terrain, seed, faults, 300)
+	why, w := Hunt(terrain, seed, faults)
+	t.Errorf("%s: seed %d with %d faults: %s", name, seed, len(faults), why)
+	for _, f := range faults {
+		t.Log(f)
+	}
+	if w == nil {
+		return
+	}
+	for _, e := range w.Log {
+		t.Log(e.Time.Sub(epoch).Round(time.Millisecond), e.Node, e.Module, e.Text)
 	}
 }
 
-// The worlds make much that lives shortly: collect it seldom.
-func TestMain(m *testing.M) {
-	debug.SetGCPercent(400)
-	os.Exit(m.Run())
+// A minimized story is one: it still breaks, and every fault of it is needed.
+func TestMinimize(t *testing.T) {
+	terrain := Terrain{Text: trio, Long: 2 * time.Minute, Drift: 1} // clocks that no lease bears
+	for seed := uint64(1); ; seed++ {
+		faults := terrain.Faults(nodesOf(terrain), seed)
+		if why, _ := Hunt(terrain, seed, faults); why == "" {
+			if seed == 50 {
+				t.Fatal("clocks that run apart by half break nothing")
+			}
+			continue
+		}
+		few := Minimize(terrain, seed, faults, 1000)
+		if why, _ := Hunt(terrain, seed, few); why == "" || len(few) >= len(faults) {
+			t.Fatalf("seed %d: %d of %d faults left: %s", seed, len(few), len(faults), why)
+		}
+		for i := range few {
+			if why, _ := Hunt(terrain, seed, slices.Delete(slices.Clone(few), i, i+1)); why != "" {
+				t.Errorf("seed %d breaks without %v too", seed, few[i])
+			}
+		}
+		return
+	}
+}
+
+func nodesOf(t Terrain) []cluster.NodeName {
+	w, err := NewWorld(t.Text, 1)
+	if err != nil {
+		panic(err)
+	}
+	return w.names
 }

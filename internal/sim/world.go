@@ -35,9 +35,12 @@ type World struct {
 	names  []cluster.NodeName
 	cut    map[link]bool
 	redial map[link]time.Duration // until then the streams of a healed link are being set up again
+	air    map[link]weather       // by from and to
+	last   map[link]time.Duration // when the latest stream data arrives, by from and to
 	text   string
 	file   *config.File
 	daemon int
+	asked  int
 
 	behave  map[string]behavior // "RESOURCE start" or "RESOURCE stop"
 	pings   map[cluster.NodeName]bool
@@ -61,6 +64,14 @@ type link struct {
 	path     int
 }
 
+// weather is what datagrams and streams from one node to another meet on all
+// networks.
+type weather struct {
+	loss  float64       // of datagrams, 0 to 1
+	twice float64       // of datagrams that arrive again a moment later
+	delay time.Duration // at most so much more, at random
+}
+
 type behavior struct {
 	takes time.Duration
 	fails int // how many times from now on; -1 for ever
@@ -80,6 +91,10 @@ type Node struct {
 	final    cluster.FinalAction
 	lease    cluster.Instant // in memory that survives the daemon
 	dog      uint64          // only the latest feeding of the watchdog counts
+	rate     float64         // of its clock; 0 is 1
+	wall     time.Duration   // how far its clock of the day is off
+	slow     time.Duration   // how much later everything happens here
+	doom     int             // the step, counted from now, in which the power goes; 0: none
 }
 
 type disk struct {
@@ -120,7 +135,7 @@ func NewWorld(text string, seed uint64) (*World, error) {
 	}
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), nodes: map[cluster.NodeName]*Node{},
-		cut: map[link]bool{}, redial: map[link]time.Duration{}, text: text, file: f, behave: map[string]behavior{},
+		cut: map[link]bool{}, redial: map[link]time.Duration{}, air: map[link]weather{}, last: map[link]time.Duration{}, text: text, file: f, behave: map[string]behavior{},
 		pings: map[cluster.NodeName]bool{}, answers: map[cluster.RequestID]engine.Reply{},
 	}
 	for i := range f.Nodes {
@@ -191,7 +206,7 @@ func (w *World) StartDaemon(name cluster.NodeName) error { return w.startDaemon(
 func (w *World) startDaemon(n *Node) error {
 	w.daemon++
 	m, err := engine.New(engine.Options{
-		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(), NextSeq: n.disk.seq,
+		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(n), NextSeq: n.disk.seq,
 		Lease: n.lease, Narrated: w.narrated(n.name),
 		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
 	})
@@ -206,7 +221,7 @@ func (w *World) startDaemon(n *Node) error {
 // Crash takes a node's power away.
 func (w *World) Crash(name cluster.NodeName) {
 	n := w.nodes[name]
-	n.lease = 0
+	n.lease, n.doom, n.paused, n.held = 0, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
 }
@@ -262,7 +277,21 @@ func (w *World) streams(a, b cluster.NodeName, path int) bool {
 	return !w.cut[there] && !w.cut[back] && w.now >= w.redial[there] && w.now >= w.redial[back]
 }
 
-func (w *World) clock() cluster.Instant { return cluster.Instant(time.Hour + w.now) }
+// clock returns what a node's clock shows.
+func (w *World) clock(n *Node) cluster.Instant {
+	if n.rate == 0 {
+		return cluster.Instant(time.Hour + w.now)
+	}
+	return cluster.Instant(time.Hour + time.Duration(float64(w.now)*n.rate))
+}
+
+// lasts returns how long d of a node's clock is in the world.
+func (n *Node) lasts(d time.Duration) time.Duration {
+	if n.rate == 0 {
+		return d
+	}
+	return time.Duration(float64(d) / n.rate)
+}
 
 // narrated returns which entry of the log a node has told of last.
 func (w *World) narrated(name cluster.NodeName) string {
@@ -285,12 +314,19 @@ func (w *World) step(n *Node, ev engine.Event) {
 		}
 		return
 	}
-	eff := n.machine.Step(w.clock(), epoch.Add(w.now), ev)
+	eff := n.machine.Step(w.clock(n), epoch.Add(w.now+n.wall), ev)
+	if n.doom > 0 {
+		if n.doom--; n.doom == 0 {
+			w.crashIn(n, eff)
+			return
+		}
+	}
 	if eff.Persist != nil {
 		n.disk.write(eff.Persist)
 	}
 	n.lease = eff.Lease
 	w.feed(n, eff.Guard)
+	w.transmit(n, eff)
 	w.carry(n, eff)
 	if eff.Exit {
 		n.machine = nil
@@ -298,22 +334,35 @@ func (w *World) step(n *Node, ev engine.Event) {
 	}
 	n.wake++
 	wake := n.wake
-	w.after(max(eff.WakeAt.Sub(w.clock()), 100*time.Microsecond), func() {
+	w.after(n.slow+max(n.lasts(eff.WakeAt.Sub(w.clock(n))), 100*time.Microsecond), func() {
 		if n.wake == wake {
 			w.step(n, engine.Event{})
 		}
 	})
 }
 
+// crashIn takes the power away in the middle of a step: nothing of it is on disk
+// yet, or it is but nobody was told, or others were told but nothing is done.
+func (w *World) crashIn(n *Node, eff engine.Effects) {
+	done := w.rng.IntN(3)
+	if done > 0 && eff.Persist != nil {
+		n.disk.write(eff.Persist)
+	}
+	if done > 1 {
+		w.transmit(n, eff)
+	}
+	w.Crash(n.name)
+}
+
 // feed lets the node's watchdog begin anew, unless its time-out would end after
 // the instant by which the node must be harmless.
 func (w *World) feed(n *Node, guard cluster.Instant) {
-	if w.Watchdog == 0 || guard > 0 && guard.Sub(w.clock()) < w.Watchdog {
+	if w.Watchdog == 0 || guard > 0 && guard.Sub(w.clock(n)) < w.Watchdog {
 		return
 	}
 	n.dog++
 	dog := n.dog
-	w.after(w.Watchdog, func() {
+	w.after(n.lasts(w.Watchdog), func() {
 		if n.dog == dog && len(n.active) > 0 {
 			w.reset(n)
 		}
@@ -323,8 +372,9 @@ func (w *World) feed(n *Node, guard cluster.Instant) {
 // reset is what a watchdog, or a final action that reboots, does.
 func (w *World) reset(n *Node) {
 	w.Crash(n.name)
+	boots := n.boots
 	w.after(5*time.Second, func() {
-		if n.machine == nil {
+		if n.machine == nil && n.boots == boots {
 			if err := w.Boot(n.name); err != nil {
 				w.Broken = err.Error()
 			}
@@ -335,7 +385,7 @@ func (w *World) reset(n *Node) {
 // later delivers an event to the same life of the node's daemon.
 func (w *World) later(n *Node, d time.Duration, ev engine.Event) {
 	m := n.machine
-	w.after(d, func() {
+	w.after(d+n.slow, func() {
 		if n.machine == m {
 			w.step(n, ev)
 		}
@@ -343,7 +393,6 @@ func (w *World) later(n *Node, d time.Duration, ev engine.Event) {
 }
 
 func (w *World) carry(n *Node, eff engine.Effects) {
-	w.transmit(n, eff)
 	for _, e := range eff.Events {
 		n.disk.seq++
 		w.Log = append(w.Log, e)
@@ -392,7 +441,7 @@ func (w *World) transmit(n *Node, eff engine.Effects) {
 		}
 		for path := range w.file.Node(s.To).Addresses { // the transport delivers once, over whatever works
 			if w.streams(n.name, s.To, path) {
-				w.deliver(to, engine.Event{Peer: &engine.PeerIn{From: n.name, Data: s.Data}})
+				w.stream(n, to, engine.Event{Peer: &engine.PeerIn{From: n.name, Data: s.Data}})
 				break
 			}
 		}
@@ -404,15 +453,52 @@ func (w *World) transmit(n *Node, eff engine.Effects) {
 		}
 		for _, path := range b.Paths {
 			if !w.cut[link{n.name, b.To, path}] {
-				w.deliver(to, engine.Event{Beat: &engine.BeatIn{From: n.name, Path: path, Payload: b.Payload}})
+				w.datagram(n, to, engine.Event{Beat: &engine.BeatIn{From: n.name, Path: path, Payload: b.Payload}})
 			}
 		}
 	}
 }
 
-func (w *World) deliver(to *Node, ev engine.Event) {
-	delay := 200*time.Microsecond + time.Duration(w.rng.Int64N(int64(100*time.Microsecond)))
-	w.after(delay, func() { w.step(to, ev) })
+// datagram delivers something once, never, or twice.
+func (w *World) datagram(from, to *Node, ev engine.Event) {
+	delay := w.travel()
+	if air, bad := w.air[link{from: from.name, to: to.name}]; bad {
+		if w.rng.Float64() < air.loss {
+			return
+		}
+		delay += w.upTo(air.delay)
+		if w.rng.Float64() < air.twice {
+			w.after(delay+w.upTo(50*time.Millisecond), func() { w.step(to, ev) })
+		}
+	}
+	w.after(delay+to.slow, func() { w.step(to, ev) })
+}
+
+// stream delivers something in order; what is lost on the way is sent again,
+// which takes time.
+func (w *World) stream(from, to *Node, ev engine.Event) {
+	l := link{from: from.name, to: to.name}
+	delay := w.travel()
+	if air, bad := w.air[l]; bad {
+		delay += w.upTo(air.delay)
+		for w.rng.Float64() < air.loss {
+			delay += 200 * time.Millisecond
+		}
+	}
+	at := max(w.now+delay+to.slow, w.last[l])
+	w.last[l] = at
+	w.after(at-w.now, func() { w.step(to, ev) })
+}
+
+func (w *World) travel() time.Duration {
+	return 200*time.Microsecond + time.Duration(w.rng.Int64N(int64(100*time.Microsecond)))
+}
+
+func (w *World) upTo(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(w.rng.Int64N(int64(d)))
 }
 
 func key(g cluster.GroupName, r cluster.ResourceName) string { return string(g) + "/" + string(r) }
@@ -461,7 +547,8 @@ func (w *World) look(n *Node, t engine.Task) {
 
 // Ask lets a node ask something; Answer returns what came of it.
 func (w *World) Ask(name cluster.NodeName, a admission.Ask) cluster.RequestID {
-	a.ID = cluster.RequestID(fmt.Sprintf("ask-%d-%d", w.now, len(w.answers)))
+	w.asked++
+	a.ID = cluster.RequestID(fmt.Sprintf("ask-%d", w.asked))
 	a.Wall = epoch.Add(w.now)
 	w.step(w.nodes[name], engine.Event{Ask: &a})
 	return a.ID
