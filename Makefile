@@ -3,6 +3,7 @@
 # make test     everything that must pass before a change is taken (root: the lab too)
 # make check    the quick part of it, without root
 # make sim      worlds with random faults; SEED=n replays one, RUN=name picks the tests
+# make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three
 # make golden   write the expected output of tests anew; look at the difference before you keep it
 
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim bench-idle golden man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build demo test check sim chaos bench-idle golden man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -44,6 +45,9 @@ check: vet staticcheck gofmt
 
 sim:
 	$(if $(SEED),SEED=$(SEED)) CGO_ENABLED=0 $(GO) test -count=1 -timeout 60m $(if $(RUN),-run '$(RUN)') $(if $(SEED),-v) ./internal/sim
+
+chaos: packages
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness)
 
 bench-idle: build packages
 	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/...

@@ -1,0 +1,184 @@
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tasuki-ha/tasuki/internal/lab"
+	"github.com/tasuki-ha/tasuki/internal/lab/demo"
+)
+
+// site is one installation: the machines of a layout and their cluster file.
+type site struct {
+	members []string // of the cluster, the witness too
+	owners  int      // how many of them, from the first on, can own the group
+	net     string   // what all addresses begin with
+	file    string
+}
+
+func (s site) floating() netip.Addr { return netip.MustParseAddr(s.net + ".1.50") }
+
+// networks of a site, by the interface that leads to it.
+func (s site) network(nic string) netip.Prefix {
+	third := map[string]string{"eth0": "1", "eth1": "2"}[nic]
+	return netip.MustParsePrefix(fmt.Sprintf("%s.%s.0/24", s.net, third))
+}
+
+// address is the own address of a member.
+func (s site) address(member int, nic string) netip.Addr {
+	a := s.network(nic).Addr()
+	for range member + 1 {
+		a = a.Next()
+	}
+	return a
+}
+
+var sites = map[string]site{
+	"witness": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", file: `cluster: chaos
+nodes:
+  n1: {addresses: [10.20.2.1, 10.20.1.1]}
+  n2: {addresses: [10.20.2.2, 10.20.1.2]}
+  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}
+groups:
+  g:
+    nodes: [n1, n2]
+    resources:
+      ip: {kind: floating-ip, address: 10.20.1.50}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+monitors:
+  userw: {kind: userspace, method: keepalive}
+`},
+	"three": {members: []string{"n1", "n2", "n3"}, owners: 3, net: "10.10", file: `cluster: chaos
+nodes:
+  n1: {addresses: [10.10.2.1, 10.10.1.1]}
+  n2: {addresses: [10.10.2.2, 10.10.1.2]}
+  n3: {addresses: [10.10.2.3, 10.10.1.3]}
+groups:
+  g:
+    nodes: [n1, n2, n3]
+    resources:
+      ip: {kind: floating-ip, address: 10.10.1.50}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+monitors:
+  userw: {kind: userspace, method: keepalive}
+`},
+}
+
+// The example's Apache, with a lock around it. The file is one per node and on
+// a directory that all machines share, so taking it never fails: whether two
+// are held at a time is for the observer to say.
+const (
+	startScript = `#!/bin/bash
+# Takes the node's lock, by a process that stays, then starts the business.
+LOCK=@dir@/$(hostname)
+PID=/run/chaos-lock.pid
+if flock -n "$LOCK" true; then
+	setsid flock -F "$LOCK" sleep infinity </dev/null >/dev/null 2>&1 &
+	echo $! >$PID
+	end=$((SECONDS + 5))
+	while flock -n "$LOCK" true; do
+		[ $SECONDS -ge $end ] && exit 1
+		sleep 0.01
+	done
+fi
+exec /etc/tasuki/scripts/g/web/apache-start.sh
+`
+	stopScript = `#!/bin/bash
+# Stops the business, then lets go of the node's lock.
+LOCK=@dir@/$(hostname)
+PID=/run/chaos-lock.pid
+/etc/tasuki/scripts/g/web/apache-stop.sh || exit 1
+[ -s $PID ] && kill -KILL "$(cat $PID)" 2>/dev/null
+end=$((SECONDS + 5))
+until flock -n "$LOCK" true; do
+	[ $SECONDS -ge $end ] && exit 1
+	sleep 0.01
+done
+rm -f $PID
+`
+)
+
+// chaos is one run.
+type chaos struct {
+	site
+	*demo.Stage
+	locks string // the directory with a lock file for each member
+	seen  *observer
+	rolls *roller
+
+	rounds []*round
+	failed []string // what must not be and was seen
+}
+
+// build starts a lab with the site's cluster and an observer.
+func build(t *testing.T, s site) *chaos {
+	t.Helper()
+	ctx := t.Context()
+	l, err := lab.Shipped(*layout)
+	must(t, err)
+	up, err := lab.Start(ctx, lab.Options{Layout: l, Name: fmt.Sprintf("chaos%d", os.Getpid()), Binary: program, Attached: true})
+	must(t, err)
+	c := &chaos{site: s, Stage: &demo.Stage{Lab: up, Guests: s.members, Client: "client", Group: "g", Resource: "web"}}
+	t.Cleanup(func() {
+		if err := up.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	// The machines see the outer /mnt, read-only: enough for flock(2).
+	c.locks, err = os.MkdirTemp("/mnt", "tasuki-chaos")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(c.locks) })
+	must(t, os.Chmod(c.locks, 0o755))
+	for _, m := range s.members {
+		must(t, os.WriteFile(filepath.Join(c.locks, m), nil, 0o644))
+		must(t, c.install(ctx, m))
+	}
+	must(t, c.Cluster(ctx, []byte(s.file), func(string) {}, s.members...))
+	must(t, c.Until(ctx, "the group is active", func() (bool, error) {
+		return c.Active(ctx, s.members[0]) != "" && c.allUp(ctx), nil
+	}))
+	c.seen, err = observe(ctx, c)
+	must(t, err)
+	t.Cleanup(c.seen.stop)
+	c.rolls = newRoller(s, *seed, *minutes, *only)
+	return c
+}
+
+func (c *chaos) install(ctx context.Context, m string) error {
+	if err := c.Scripts(ctx, m); err != nil {
+		return err
+	}
+	const dir = "/etc/tasuki/scripts/g/web/"
+	for _, s := range []string{"start", "stop"} {
+		if _, err := c.Do(ctx, m, "mv", dir+s+".sh", dir+"apache-"+s+".sh"); err != nil {
+			return err
+		}
+	}
+	for name, text := range map[string]string{"start.sh": startScript, "stop.sh": stopScript} {
+		if err := c.Lab.WriteFile(ctx, m, dir+name, 0o755, []byte(strings.ReplaceAll(text, "@dir@", c.locks))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allUp says whether the program itself says that all nodes are up.
+func (c *chaos) allUp(ctx context.Context) bool {
+	for _, m := range c.members {
+		st, err := c.Status(ctx, m)
+		if err != nil {
+			return false
+		}
+		for _, n := range st.Nodes {
+			if n.State != "up" || !n.Voter {
+				return false
+			}
+		}
+	}
+	return true
+}
