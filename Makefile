@@ -2,7 +2,8 @@
 # make demo     the reference scenario on this machine, in namespaces (root); KEEP=1 leaves it running
 # make test     everything that must pass before a change is taken (root: the lab too)
 # make check    the quick part of it, without root
-# make sim      worlds with random faults; SEED=n replays one, RUN=name picks the tests
+# make sim      stories of random faults; SEEDS=n stories of HOURS=h for each kind of cluster, NODES=witness|three|five|ping|none
+#               picks one, SEED=n replays one story with as few of its faults as break it
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three
 # make golden   write the expected output of tests anew; look at the difference before you keep it
 
@@ -44,7 +45,7 @@ check: vet staticcheck gofmt
 	CGO_ENABLED=0 $(GO) test -short -timeout 5m $$($(GO) list ./... | grep -Ev '$(LAB)')
 
 sim:
-	$(if $(SEED),SEED=$(SEED)) CGO_ENABLED=0 $(GO) test -count=1 -timeout 60m $(if $(RUN),-run '$(RUN)') $(if $(SEED),-v) ./internal/sim
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 120m $(if $(SEED)$(SEEDS)$(HOURS),-run TestHunt) $(if $(SEED),-v) ./internal/sim
 
 chaos: packages
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness)

@@ -72,13 +72,19 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func TestChaos(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root: CI must run the lab tests as root")
-		}
-		t.Skip("needs root: namespaces")
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
 	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("needs root: CI must run the lab tests as root")
+	}
+	t.Skip("needs root: namespaces")
+}
+
+func TestChaos(t *testing.T) {
+	needsRoot(t)
 	s, known := sites[*layout]
 	if !known {
 		t.Fatalf("-layout is witness or three, not %q", *layout)
