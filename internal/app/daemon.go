@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -211,8 +210,11 @@ func (d *Daemon) act(eff engine.Effects) {
 			d.post(engine.Event{Script: &done})
 		}()
 	}
-	if len(eff.Ping) > 0 {
-		go d.ping(eff.Ping)
+	if eff.Ping != nil {
+		go d.ping(*eff.Ping)
+	}
+	for _, f := range eff.Fences {
+		go d.post(engine.Event{Fenced: &engine.Fenced{Node: f.Node, Run: f.Run, Why: "no fence device is configured"}})
 	}
 	if eff.Final != nil {
 		go d.final(*eff.Final)
@@ -283,25 +285,20 @@ func (d *Daemon) received(from cluster.NodeName, _ peer.Class, msg []byte) {
 const pingWithin = 500 * time.Millisecond
 
 // ping asks all ping targets at once.
-func (d *Daemon) ping(targets []string) {
+func (d *Daemon) ping(run engine.PingRun) {
 	ctx, cancel := context.WithTimeout(d.ctx, pingWithin)
 	defer cancel()
-	var reached atomic.Bool
+	var answered atomic.Int64
 	var wg sync.WaitGroup
-	for _, t := range targets {
+	for _, a := range run.Targets {
 		wg.Go(func() {
-			a, err := netip.ParseAddr(t)
-			if err != nil {
-				return
-			}
-			if _, err := d.network.Ping(ctx, a); err == nil {
-				reached.Store(true)
-				cancel() // one is enough
+			if _, err := d.network.Ping(ctx, a); err == nil && answered.Add(1) >= int64(run.Need) {
+				cancel() // that is enough
 			}
 		})
 	}
 	wg.Wait()
-	d.post(engine.Event{Pinged: &engine.Pinged{Reached: reached.Load()}})
+	d.post(engine.Event{Pinged: &engine.Pinged{Reached: answered.Load() >= int64(run.Need)}})
 }
 
 // final carries out a final action once its line of the log is safe.

@@ -29,8 +29,12 @@ func (b *builder) adviseVotes() {
 	case len(list) > 0 && list[0].kind == ArbitrateNone:
 		b.warn(list[0].src, "better add a witness: any third machine, with witness: true",
 			"arbitration none: when the two nodes lose each other, both go on and both run the groups; clients reach one or the other, and what both wrote must be sorted out by hand")
+	case len(list) > 1 && list[1].kind == ArbitrateNone:
+		b.warn(list[1].src, "remove it, or add a witness: any third machine, with witness: true",
+			"arbitration fence, then none: when the other node can be neither heard nor forced off, this node goes on, and both may run the groups")
+	case len(list) == 1 && list[0].kind == ArbitrateFence: // exclusion that was confirmed
 	case len(list) > 0:
-		b.warn(list[0].src, "better add a witness: any third machine, with witness: true",
+		b.warn(list[len(list)-1].src, "better add a witness: any third machine, with witness: true",
 			"arbitration ping: when the two nodes lose each other but both still reach a ping target, both go on and both run the groups")
 	case nodes == 2 && witness:
 		b.warn(where, "add a node that can run groups", "the cluster has one node and one witness: when the witness fails, the node stops too")

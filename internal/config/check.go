@@ -110,6 +110,15 @@ func (b *builder) checkArbitration() {
 	for i := range b.raw.Arbitration.items {
 		a := &b.raw.Arbitration.items[i]
 		b.checkPair(a)
+		if i > 0 && b.raw.Arbitration.items[i-1].kind != ArbitrateFence {
+			b.add(a.src, "remove it", "%s rules in every case, so nothing comes after it", b.raw.Arbitration.items[i-1].kind)
+		}
+		if i > 0 && a.kind == ArbitrateFence {
+			b.add(a.src, "keep one of them", "fence stands here twice")
+		}
+		if n := len(a.ping.Targets.items); a.kind == ArbitratePing && n > 0 && int(a.ping.Need.val) > n {
+			b.add(a.ping.Need.src, fmt.Sprintf("write 1 to %d", n), "%d ping targets must answer, but there are %d", a.ping.Need.val, n)
+		}
 		seen := map[netip.Addr]bool{}
 		for _, t := range a.ping.Targets.items {
 			if !t.val.IsValid() {

@@ -34,16 +34,20 @@ type Node struct {
 // Arbitrator is one way to decide who goes on when no majority is left.
 type Arbitrator struct {
 	Kind    ArbitratorKind
-	Targets []netip.Addr // ping: who reaches any of these goes on
+	Targets []netip.Addr // ping: who reaches enough of these goes on
+	Need    int          // ping: how many that is, 1 to all
 }
 
 // ArbitratorKind names a way of arbitration.
 type ArbitratorKind string
 
-// The ways of arbitration. With ArbitrateNone both sides go on.
+// The ways of arbitration. ArbitrateFence goes on when the other is confirmed to
+// be off, and leaves the ruling to the next of the list when that fails. With
+// ArbitrateNone both sides go on.
 const (
-	ArbitratePing ArbitratorKind = "ping"
-	ArbitrateNone ArbitratorKind = "none"
+	ArbitrateFence ArbitratorKind = "fence"
+	ArbitratePing  ArbitratorKind = "ping"
+	ArbitrateNone  ArbitratorKind = "none"
 )
 
 // Timing holds the intervals of membership. A profile sets all of them;

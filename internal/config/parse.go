@@ -57,7 +57,7 @@ func (b *builder) build() {
 		f.Nodes = append(f.Nodes, node(e))
 	}
 	for _, a := range r.Arbitration.items {
-		f.Arbitration = append(f.Arbitration, Arbitrator{Kind: a.kind, Targets: addresses(a.ping.Targets)})
+		f.Arbitration = append(f.Arbitration, Arbitrator{Kind: a.kind, Targets: addresses(a.ping.Targets), Need: int(a.ping.Need.val)})
 	}
 	f.Timing = timing(&r.Timing)
 	for _, e := range r.Groups.items {

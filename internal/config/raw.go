@@ -19,7 +19,7 @@ type rawFile struct {
 	Comment     rawText                `yaml:"comment" is:"line" doc:"a note for people"`
 	Port        rawInt                 `yaml:"port" range:"1..65535" default:"29002" doc:"tcp port of the API and of requests, udp port of heartbeats, the same on every node"`
 	Nodes       rawMap[rawNode]        `yaml:"nodes" need:"true" range:"1..32" doc:"the machines of the cluster by name, in the order of preference; seven of them have a vote at a time"`
-	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..1" doc:"how two nodes without a witness decide who goes on when they lose each other: none, or ping with its targets" unless:"nobody goes on alone"`
+	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..2" doc:"how two nodes without a witness decide who goes on when they lose each other: fence (who has forced the other off goes on; if that fails, the next of the list rules), ping with its targets, or none (both go on)" unless:"nobody goes on alone"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
@@ -41,7 +41,8 @@ type rawArbitrator struct {
 
 type rawPing struct {
 	src
-	Targets rawList[rawAddr] `yaml:"targets" need:"true" range:"1..8" doc:"addresses that answer to ping, best a router or switch; the node that reaches any of them goes on"`
+	Targets rawList[rawAddr] `yaml:"targets" need:"true" range:"1..8" doc:"addresses that answer to ping, best a router or switch; the node that reaches enough of them goes on"`
+	Need    rawInt           `yaml:"need" range:"1..8" default:"1" doc:"how many of the targets must answer: 1 is any of them"`
 }
 
 type rawTiming struct {
@@ -266,11 +267,11 @@ func (r *rawArbitrator) fill(string) {}
 
 func (r *rawArbitrator) decode(d *decoder, n *yaml.Node, f field) {
 	r.src = at(n)
-	const hint = "write [none] or [{ping: {targets: [ADDRESS]}}]"
+	const hint = "write [none], [{ping: {targets: [ADDRESS]}}], or [fence] with one of them after it or alone"
 	if n.Kind == yaml.ScalarNode {
 		switch n.Value {
-		case string(ArbitrateNone):
-			r.kind = ArbitrateNone
+		case string(ArbitrateNone), string(ArbitrateFence):
+			r.kind = ArbitratorKind(n.Value)
 		case string(ArbitratePing):
 			d.add(r.src, "write ping: {targets: [ADDRESS]}", "ping needs targets")
 		default:

@@ -70,7 +70,7 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 	case *rawAction:
 		return &jsonschema.Schema{}
 	case *rawArbitrator:
-		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Const: string(ArbitrateNone)}, object(string(ArbitratePing), schemaOf(reflect.TypeFor[rawPing]()))}}
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Const: string(ArbitrateNone)}, {Const: string(ArbitrateFence)}, object(string(ArbitratePing), schemaOf(reflect.TypeFor[rawPing]()))}}
 	case *rawTarget:
 		name := func() *jsonschema.Schema {
 			return &jsonschema.Schema{Type: "string", Pattern: forms["name"].pattern.String()}

@@ -93,7 +93,7 @@ func TestSchemaAcceptsExamples(t *testing.T) {
 // schema cannot see. The list names the defects that it must see.
 func TestSchemaRefusesDefects(t *testing.T) {
 	mustSee := []string{
-		"addresses-empty", "addresses-missing", "addresses-no-list", "arbitration-unknown", "arbitration-two", "cluster-is-mapping",
+		"addresses-empty", "addresses-missing", "addresses-no-list", "arbitration-unknown", "cluster-is-mapping",
 		"cluster-name-invalid", "comment-too-long", "duration-invalid", "duration-without-unit", "exec-without-start", "final-action-bmc",
 		"final-action-of-others", "final-action-unknown", "group-startup-unknown", "missing-cluster-and-nodes", "monitor-custom-no-script",
 		"monitor-kind-missing", "monitor-nic-link-interval", "monitor-userspace-method", "node-name-invalid", "nodes-empty", "nodes-is-list",

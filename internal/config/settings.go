@@ -49,6 +49,14 @@ func (s scope) element(list, name, is string, effect, inside func(string, string
 	return scope{s.all, path, inside}
 }
 
+// needed says how many ping targets must answer, where that is not any of them.
+func needed(a Arbitrator) string {
+	if a.Need <= 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d must answer)", a.Need)
+}
+
 // words shows a value; a list without its brackets.
 func words(v any) string {
 	text := fmt.Sprint(v)
@@ -67,7 +75,7 @@ func (f *File) settings() *settings {
 	f.nodeSettings(top)
 	for i, a := range f.Arbitration {
 		key := fmt.Sprintf("arbitration.%d", i+1)
-		top.but(key, strings.TrimSpace(string(a.Kind)+" "+words(a.Targets)), quietly("applied at once; it decides when the nodes lose each other next time"))
+		top.but(key, strings.TrimSpace(string(a.Kind)+" "+words(a.Targets)+needed(a)), quietly("applied at once; it decides when the nodes lose each other next time"))
 	}
 	top.effect = quietly("applied at once on every node")
 	top.set("timing.profile", f.Timing.Profile)

@@ -54,7 +54,7 @@ func (m *Machine) alive(n cluster.NodeName) bool {
 		return true
 	}
 	p := m.peers[n]
-	return p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.timing().Lease
+	return p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.timing().Lease && !m.fenced(n)
 }
 
 // beat sends the heartbeats that are due, with an acknowledgement to every node
@@ -221,6 +221,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	if m.now.Sub(p.heard) >= m.silence()+m.pace() {
 		p.back = m.now
 	}
+	m.unfence(in.From, b.Boot)
 	first := p.last.Daemon != b.Daemon || b.Sent > p.last.Sent
 	p.heard, p.paths[in.Path], p.last = m.now, m.now, b
 	if first && m.follows(p, in.From) {
@@ -237,7 +238,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	if b.Incarnation == m.meta.Incarnation {
 		m.agreed = max(m.agreed, b.Applied)
 	}
-	if b.WaitOver && !b.Incarnation.Blank() {
+	if b.WaitOver && !b.Incarnation.Blank() && (m.Blank() || b.Incarnation == m.meta.Incarnation) {
 		m.waitOver = true
 	}
 	if !m.Blank() && m.meta.Incarnation.Yields(b.Incarnation, m.file()) {
@@ -309,7 +310,7 @@ func (m *Machine) checkLease() {
 		return
 	}
 	if m.isolated {
-		if m.now.Sub(m.isolateAt) > 2*m.timing().Lease {
+		if m.now.Sub(m.isolateAt) > 2*m.timing().Lease && !m.fencing() {
 			m.stopAll("the lease did not come back")
 		}
 		return
@@ -381,14 +382,30 @@ func (m *Machine) mayStartAlone() bool {
 		return true
 	}
 	m.askPing()
-	ruling, _ := quorum.Arbitrate(m.file().Arbitration, m.ping)
-	return ruling == quorum.GoOn
+	f := m.file()
+	for i := range f.Nodes {
+		n := f.Nodes[i].Name
+		if n == m.self || m.member(n) {
+			continue
+		}
+		if m.alive(n) {
+			return false // it lives another life of consensus: one of us is about to yield
+		}
+		m.fenceFirst(n, true)
+		if ruling, _ := m.rule(n); ruling != quorum.GoOn {
+			return false
+		}
+	}
+	return true
 }
 
 // expired says whether the node's groups may be taken over as far as is known
 // here: it is silent, and what a majority promised it has run out. The voters
 // judge again when the declaration reaches them.
 func (m *Machine) expired(n cluster.NodeName) bool {
+	if m.fenced(n) {
+		return true
+	}
 	if m.alive(n) || m.now < m.voter.Bound(n, m.timing().Lease) {
 		return false
 	}

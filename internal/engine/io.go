@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -25,6 +26,8 @@ type Event struct {
 	Probe    *Probe
 	Script   *ScriptDone
 	Pinged   *Pinged
+	Fenced   *Fenced
+	Alone    *Alone
 	Log      *api.Event // a line from outside; id, node and time are filled in
 	Rehearse *Rehearse
 	Leave    bool // stop by plan: groups move away, then Effects.Exit
@@ -90,8 +93,24 @@ type ScriptDone struct {
 	Took    time.Duration
 }
 
-// Pinged says whether any of the arbitration's ping targets answered.
+// Pinged says whether enough of the arbitration's ping targets answered.
 type Pinged struct{ Reached bool }
+
+// Fenced is what came of a FenceRun. Off only if the node was seen to be off.
+type Fenced struct {
+	Node cluster.NodeName
+	Run  uint64
+	Off  bool
+	Why  string // why it is not known to be off
+	Took time.Duration
+}
+
+// Alone is an operator's order to go on without the others, who were made sure
+// to be off by other means than this program's.
+type Alone struct {
+	Author string
+	Reason string
+}
 
 // Effects is what a Step wants done, in the order of the fields.
 type Effects struct {
@@ -107,7 +126,8 @@ type Effects struct {
 	Ops     []Operation
 	Checks  []Task
 	Scripts []ScriptRun
-	Ping    []string // ping targets to ask; answer with one Pinged
+	Ping    *PingRun   // ping targets to ask; answer with one Pinged
+	Fences  []FenceRun // force these nodes off; answer each with Fenced
 	Final   *Final
 	Replies []Reply
 	Lease   cluster.Instant // until when this node may run groups; to be kept where a restart of the daemon finds it, a boot does not
@@ -166,6 +186,19 @@ type ScriptRun struct {
 	Failover int
 	Timeout  time.Duration
 	Cause    cluster.EventID
+}
+
+// PingRun asks whether as many as Need of the targets answer.
+type PingRun struct {
+	Targets []netip.Addr
+	Need    int
+}
+
+// FenceRun asks for a node to be forced off by its fence devices.
+type FenceRun struct {
+	Node cluster.NodeName
+	Run  uint64
+	Why  string
 }
 
 // Final is a final action that ends this node's part.

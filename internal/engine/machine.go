@@ -104,6 +104,8 @@ type Machine struct {
 	isolated  bool
 	isolateAt cluster.Instant
 
+	fences map[cluster.NodeName]*fence
+
 	groups   map[cluster.GroupName]*localGroup
 	watches  map[cluster.MonitorName]*watch
 	tellAt   cluster.Instant // the other nodes are told what the monitors know
@@ -127,6 +129,7 @@ func New(o Options) (*Machine, error) {
 		self: o.Self, boot: o.Boot, daemon: o.Daemon, version: o.Version, seed: o.Seed,
 		now: o.Now, started: o.Now, seq: o.NextSeq, eff: &Effects{},
 		st: state.New(), peers: map[cluster.NodeName]*peer{}, declined: map[cluster.NodeName]cluster.Instant{}, voter: lease.NewVoter(o.Now),
+		fences: map[cluster.NodeName]*fence{},
 		groups: map[cluster.GroupName]*localGroup{}, watches: map[cluster.MonitorName]*watch{},
 		outbox: map[cluster.RequestID]*pending{}, inflight: map[cluster.RequestID][]cluster.NodeName{},
 		conf: &raftpb.ConfState{}, legacy: o.Lease,
@@ -254,6 +257,10 @@ func (m *Machine) take(ev Event) {
 		m.takeScript(*ev.Script)
 	case ev.Pinged != nil:
 		m.takePinged(*ev.Pinged)
+	case ev.Fenced != nil:
+		m.takeFenced(*ev.Fenced)
+	case ev.Alone != nil:
+		m.startAlone(*ev.Alone)
 	case ev.Log != nil:
 		m.logLine(*ev.Log)
 	case ev.Rehearse != nil:

@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"fmt"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/lease"
@@ -28,26 +31,43 @@ func (m *Machine) arbitrate() {
 		m.ping, m.pingAt, m.pingAsked, m.pingLost, m.ruling = quorum.PingUnknown, 0, 0, false, ""
 		return
 	}
-	list := m.file().Arbitration
 	m.askPing()
-	if !due {
+	m.fenceFirst(other, due)
+	if !due && !m.fenced(other) {
 		return
 	}
-	ruling, why := quorum.Arbitrate(list, m.ping)
+	ruling, why := m.rule(other)
 	if ruling == quorum.Wait {
 		return
 	}
-	if ruling == quorum.GoOn && m.pingLost && m.now < m.pingSince.Add(lease.Promise(m.timing().Lease)) {
+	if ruling == quorum.GoOn && m.pingLost && !m.fenced(other) && m.now < m.pingSince.Add(lease.Promise(m.timing().Lease)) {
 		return // we were the one that was cut off: the other may only not have been heard yet
 	}
 	if ruling == quorum.GoOn {
-		m.goSolo(other, why)
+		m.goSolo(string(other), why)
 		return
 	}
 	if m.ruling != why {
 		m.ruling = why
 		m.event(cluster.LevelWarn, "nm", "arbitration-stop", "", nil, "This node does not go on without %s: %s.", other, why)
 	}
+}
+
+// othersFenced says whether every other node is confirmed to be off, and was not
+// heard since.
+func (m *Machine) othersFenced() bool {
+	f := m.file()
+	for i := range f.Nodes {
+		if n := f.Nodes[i].Name; n != m.self && !m.fenced(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// rule asks arbitration about the silent other node of a pair.
+func (m *Machine) rule(other cluster.NodeName) (quorum.Ruling, string) {
+	return quorum.Arbitrate(m.file().Arbitration, quorum.Facts{Ping: m.ping, Fence: m.fences[other].outcome()})
 }
 
 // arbitrationDue returns the silent other node of a pair, or "", and whether it
@@ -83,8 +103,7 @@ func (m *Machine) arbitrationDue() (cluster.NodeName, bool) {
 // groups only as long as a target answers: where none does, the other node may
 // come back and go on.
 func (m *Machine) boundToPing() bool {
-	list := m.file().Arbitration
-	return len(list) > 0 && list[0].Kind == config.ArbitratePing && m.soleVoter() && m.othersKnown()
+	return m.arbitrator(config.ArbitratePing) != nil && m.soleVoter() && m.othersKnown() && !m.othersFenced()
 }
 
 // othersKnown says whether a node that has not left by plan was ever part of the
@@ -100,15 +119,24 @@ func (m *Machine) othersKnown() bool {
 
 // askPing asks the ping targets, one round at a time.
 func (m *Machine) askPing() {
-	list := m.file().Arbitration
-	if len(list) == 0 || len(list[0].Targets) == 0 || m.now < m.pingAt || m.pingAsked > 0 && m.now.Sub(m.pingAsked) < pingWithin {
+	a := m.arbitrator(config.ArbitratePing)
+	if a == nil || m.now < m.pingAt || m.pingAsked > 0 && m.now.Sub(m.pingAsked) < pingWithin {
 		return
 	}
 	m.pingAsked = m.now
 	m.pingAt = m.now.Add(2 * m.timing().Heartbeat)
-	for _, t := range list[0].Targets {
-		m.eff.Ping = append(m.eff.Ping, t.String())
+	m.eff.Ping = &PingRun{Targets: a.Targets, Need: a.Need}
+}
+
+// arbitrator returns the file's entry of that kind, or nil.
+func (m *Machine) arbitrator(kind config.ArbitratorKind) *config.Arbitrator {
+	list := m.file().Arbitration
+	for i := range list {
+		if list[i].Kind == kind {
+			return &list[i]
+		}
 	}
+	return nil
 }
 
 // pingWithin bounds how long an answer of the ping targets is waited for.
@@ -133,7 +161,7 @@ func (m *Machine) takePinged(p Pinged) {
 // goSolo restarts consensus with this node as the only voter, in a new life
 // with a higher generation. Entries in our log are kept even if we do not know
 // that they were agreed on: in a pair, whatever was agreed on is in both logs.
-func (m *Machine) goSolo(other cluster.NodeName, why string) {
+func (m *Machine) goSolo(silent, why string) {
 	m.applyRest()
 	term := m.raft.BasicStatus().HardState.GetTerm() + 1
 	mt := meta{Incarnation: quorum.Incarnation{Generation: m.meta.Incarnation.Generation + 1, Node: m.self}}
@@ -148,8 +176,8 @@ func (m *Machine) goSolo(other cluster.NodeName, why string) {
 	m.resetAsks()
 	must(m.raft.Campaign())
 	m.drainRaft()
-	m.event(cluster.LevelWarn, "nm", "solo", "", map[string]string{"node": string(other)},
-		"This node goes on alone, %s is silent (solo term %d): %s.", other, mt.Incarnation.Generation, why)
+	m.event(cluster.LevelWarn, "nm", "solo", "", map[string]string{"node": silent},
+		"This node goes on alone, %s is silent (solo term %d): %s.", silent, mt.Incarnation.Generation, why)
 }
 
 // applyRest applies what is in the log but not known to be agreed on.
@@ -252,6 +280,49 @@ func (m *Machine) memberChange(n cluster.NodeName, all map[uint64]tracker.Progre
 		m.holder.Fresh(n, m.now, m.silence()) && // or our lease would wait for its first acknowledgement
 		len(m.conf.GetVoters()) < maxVoters:
 		return confChange(raftpb.ConfChangeAddNode, id)
+	}
+	return nil
+}
+
+// startAlone follows an operator's order to go on without the nodes that are
+// silent. It is refused where the cluster decides by itself, and on a node that
+// has no state to go on with; CanStartAlone says so beforehand.
+func (m *Machine) startAlone(o Alone) {
+	if m.CanStartAlone() != nil {
+		return
+	}
+	why := fmt.Sprintf("%s ordered it and stated that the other nodes are off: %s", o.Author, o.Reason)
+	m.waitOver = true
+	silent := ""
+	f := m.file()
+	for i := range f.Nodes {
+		if n := f.Nodes[i].Name; n != m.self {
+			silent = strings.TrimPrefix(silent+", "+string(n), ", ")
+			m.fences[n] = &fence{tried: m.now, off: m.now}
+		}
+	}
+	m.goSolo(silent, why)
+}
+
+// CanStartAlone says why an operator's order to start alone would be refused,
+// or nil.
+func (m *Machine) CanStartAlone() *api.Error {
+	f := m.file()
+	switch {
+	case m.raft == nil || m.meta.Incarnation.Blank():
+		return &api.Error{Code: "no-state", Message: "this node has no state of the cluster to start with",
+			Hint: "start alone on a node that was part of the cluster when it last ran"}
+	case f.Node(m.self) == nil || f.Node(m.self).Witness:
+		return &api.Error{Code: "witness", Message: "a witness runs no groups", Hint: "start alone on a node that can run them"}
+	case m.lead != "" && m.waitOver:
+		return &api.Error{Code: "not-alone", Message: fmt.Sprintf("the cluster has a majority and decides by itself (leader %s)", m.lead),
+			Hint: "tasuki status shows what runs where"}
+	}
+	for i := range f.Nodes {
+		if n := f.Nodes[i].Name; n != m.self && m.alive(n) {
+			return &api.Error{Code: "not-alone", Message: fmt.Sprintf("%s is heard, so it is not off", n),
+				Hint: "the nodes that are heard decide together; if they cannot, switch the others off first"}
+		}
 	}
 	return nil
 }

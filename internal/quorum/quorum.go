@@ -65,9 +65,26 @@ const (
 	GoOn               // go on alone
 )
 
+// Fence is what came of forcing the other node off.
+type Fence int
+
+// What is known of the fence.
+const (
+	FenceUnknown Fence = iota // not tried, or being tried
+	FenceDone                 // the other is confirmed to be off
+	FenceFailed
+)
+
+// Facts are what arbitration rules by.
+type Facts struct {
+	Ping  Ping
+	Fence Fence
+}
+
 // Arbitrate rules for a node of a pair that hears nothing of the other. The
-// first arbitrator of the file decides; without one nobody goes on.
-func Arbitrate(list []config.Arbitrator, ping Ping) (Ruling, string) {
+// first arbitrator of the file that can rule decides; a fence that fails leaves
+// it to the next. Without one nobody goes on.
+func Arbitrate(list []config.Arbitrator, f Facts) (Ruling, string) {
 	if len(list) == 0 {
 		return Stop, "no majority is left and no arbitration is configured"
 	}
@@ -75,13 +92,23 @@ func Arbitrate(list []config.Arbitrator, ping Ping) (Ruling, string) {
 	case config.ArbitrateNone:
 		return GoOn, "arbitration none: both sides go on"
 	case config.ArbitratePing:
-		switch ping {
+		switch f.Ping {
 		case PingReached:
 			return GoOn, "arbitration ping: a ping target answers here"
 		case PingLost:
 			return Stop, "arbitration ping: no ping target answers here"
 		}
 		return Wait, "arbitration ping: waiting for the ping targets"
+	case config.ArbitrateFence:
+		switch {
+		case f.Fence == FenceDone:
+			return GoOn, "arbitration fence: the other node is confirmed to be off"
+		case f.Fence == FenceUnknown:
+			return Wait, "arbitration fence: waiting for the fence device"
+		case len(list) == 1:
+			return Stop, "arbitration fence: the other node could not be forced off"
+		}
+		return Arbitrate(list[1:], f)
 	}
 	return Stop, fmt.Sprintf("arbitration %q is not known here", list[0].Kind)
 }

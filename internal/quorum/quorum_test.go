@@ -111,25 +111,33 @@ func TestIncarnationText(t *testing.T) {
 func TestArbitrate(t *testing.T) {
 	ping := config.Arbitrator{Kind: config.ArbitratePing}
 	none := config.Arbitrator{Kind: config.ArbitrateNone}
+	fence := config.Arbitrator{Kind: config.ArbitrateFence}
 	tests := map[string]struct {
-		list []config.Arbitrator
-		ping Ping
-		want Ruling
+		list  []config.Arbitrator
+		ping  Ping
+		want  Ruling
+		fence Fence
 	}{
-		"no arbitration: nobody goes on":          {nil, PingReached, Stop},
-		"ping: not asked yet":                     {[]config.Arbitrator{ping}, PingUnknown, Wait},
-		"ping: a target answers":                  {[]config.Arbitrator{ping}, PingReached, GoOn},
-		"ping: no target answers":                 {[]config.Arbitrator{ping}, PingLost, Stop},
-		"none: both go on":                        {[]config.Arbitrator{none}, PingUnknown, GoOn},
-		"none: whatever the targets say":          {[]config.Arbitrator{none}, PingLost, GoOn},
-		"the first of the file decides: ping":     {[]config.Arbitrator{ping, none}, PingLost, Stop},
-		"the first of the file decides: none":     {[]config.Arbitrator{none, ping}, PingLost, GoOn},
-		"ping is not passed over while it waits":  {[]config.Arbitrator{ping, none}, PingUnknown, Wait},
-		"a kind of a newer version goes on never": {[]config.Arbitrator{{Kind: "fence"}}, PingReached, Stop},
+		"no arbitration: nobody goes on":          {nil, PingReached, Stop, FenceUnknown},
+		"ping: not asked yet":                     {[]config.Arbitrator{ping}, PingUnknown, Wait, FenceUnknown},
+		"ping: a target answers":                  {[]config.Arbitrator{ping}, PingReached, GoOn, FenceUnknown},
+		"ping: no target answers":                 {[]config.Arbitrator{ping}, PingLost, Stop, FenceUnknown},
+		"none: both go on":                        {[]config.Arbitrator{none}, PingUnknown, GoOn, FenceUnknown},
+		"none: whatever the targets say":          {[]config.Arbitrator{none}, PingLost, GoOn, FenceUnknown},
+		"the first of the file decides: ping":     {[]config.Arbitrator{ping, none}, PingLost, Stop, FenceUnknown},
+		"the first of the file decides: none":     {[]config.Arbitrator{none, ping}, PingLost, GoOn, FenceUnknown},
+		"ping is not passed over while it waits":  {[]config.Arbitrator{ping, none}, PingUnknown, Wait, FenceUnknown},
+		"a kind of a newer version goes on never": {[]config.Arbitrator{{Kind: "oracle"}}, PingReached, Stop, FenceDone},
+		"fence: not tried yet":                    {[]config.Arbitrator{fence, none}, PingReached, Wait, FenceUnknown},
+		"fence: it is off":                        {[]config.Arbitrator{fence, ping}, PingLost, GoOn, FenceDone},
+		"fence: it failed, nothing after it":      {[]config.Arbitrator{fence}, PingReached, Stop, FenceFailed},
+		"fence: it failed, ping is asked":         {[]config.Arbitrator{fence, ping}, PingReached, GoOn, FenceFailed},
+		"fence: it failed, ping says no":          {[]config.Arbitrator{fence, ping}, PingLost, Stop, FenceFailed},
+		"fence: it failed, and none goes on":      {[]config.Arbitrator{fence, none}, PingLost, GoOn, FenceFailed},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, why := Arbitrate(tt.list, tt.ping)
+			got, why := Arbitrate(tt.list, Facts{Ping: tt.ping, Fence: tt.fence})
 			if got != tt.want || why == "" {
 				t.Errorf("ruling %d (%s), want %d", got, why, tt.want)
 			}
@@ -147,8 +155,8 @@ func TestPingLetsOneSideGoOn(t *testing.T) {
 		if rapid.Bool().Draw(rt, "a second arbitrator") {
 			list = append(list, config.Arbitrator{Kind: config.ArbitrateNone})
 		}
-		a, _ := Arbitrate(list, here)
-		b, _ := Arbitrate(list, there)
+		a, _ := Arbitrate(list, Facts{Ping: here})
+		b, _ := Arbitrate(list, Facts{Ping: there})
 		if a == GoOn && b == GoOn && !(here == PingReached && there == PingReached) {
 			rt.Fatalf("both go on with %d here and %d there", here, there)
 		}

@@ -16,6 +16,7 @@ type Terrain struct {
 	Long   time.Duration // how long faults happen
 	Drift  float64       // how far clocks may run apart, as a share of their rate
 	Shared bool          // two owners are possible while the nodes do not see each other
+	Fences bool          // there are fence devices
 	Apart  bool          // nodes lose all networks at once, or none; ping targets with them
 }
 
@@ -46,13 +47,15 @@ const (
 	CutOff   Kind = "cut-off" // from everybody
 	Rain     Kind = "rain"    // loss, delay and doubling one way
 	WallJump Kind = "wall-jump"
-	Hang     Kind = "hang" // a script takes long
-	Fail     Kind = "fail" // a start fails once
-	Move     Kind = "move" // an operator moves a group
+	Hang     Kind = "hang"         // a script takes long
+	Fail     Kind = "fail"         // a start fails once
+	Move     Kind = "move"         // an operator moves a group
+	Device   Kind = "fence-device" // it fails, or takes long
 )
 
 var (
 	anyKind   = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, CutOff, Rain, WallJump, Hang, Fail, Move}
+	fenceKind = append([]Kind{Device, Device, CutOff, CutOff}, anyKind...)
 	apartKind = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, CutOff, WallJump, Hang, Move}
 )
 
@@ -67,6 +70,9 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 	kinds := anyKind
 	if t.Apart {
 		kinds = apartKind
+	}
+	if t.Fences {
+		kinds = fenceKind
 	}
 	// Some stories are crowded, in others all comes to rest in between.
 	gap := []time.Duration{4 * time.Second, 15 * time.Second, 60 * time.Second}[rng.IntN(3)]
@@ -200,6 +206,9 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		end(func() { delete(w.behave, script+" start"); delete(w.behave, script+" stop") })
 	case Fail:
 		w.behave[script+" start"] = behavior{fails: 1}
+	case Device:
+		w.fences[f.A] = device{fails: f.Much%2 == 0, takes: time.Duration(f.Much) * 300 * time.Millisecond}
+		end(func() { delete(w.fences, f.A) })
 	case Move:
 		if n := w.nodes[f.A]; n.machine != nil && !n.paused {
 			w.Ask(f.A, admission.Ask{Kind: admission.GroupMove, Group: group.Name})
@@ -244,6 +253,7 @@ const (
 // settle ends all faults and says what does not run again within the bounds.
 func (w *World) settle() string {
 	w.behave, w.air, w.pings = map[string]behavior{}, map[link]weather{}, map[cluster.NodeName]bool{}
+	w.fences = map[cluster.NodeName]device{}
 	for _, n := range w.names {
 		w.nodes[n].slow, w.nodes[n].doom = 0, 0
 		w.cutOff(n, false)

@@ -91,6 +91,7 @@ var terrains = map[string]Terrain{
 	"three":   {Text: trio, Drift: drift},
 	"five":    {Text: five, Drift: drift},
 	"ping":    {Text: fmt.Sprintf(pair, "{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true},
+	"fence":   {Text: fmt.Sprintf(pair, "fence"), Drift: drift, Fences: true},
 	"none":    {Text: fmt.Sprintf(pair, "none"), Drift: drift, Shared: true},
 }
 

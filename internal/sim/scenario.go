@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,6 +32,8 @@ import (
 //	script RESOURCE start|stop takes DURATION | fails N
 //	link NODE MONITOR down|up    the carrier that a nic-link monitor sees
 //	probe NODE MONITOR bad|good [TEXT]
+//	fence NODE ok|fails|lies [DURATION]    what its fence device does
+//	alone NODE REASON…    an operator's order to start without the others
 //	ping NODE yes|no      whether arbitration's ping targets answer there
 //	move GROUP [NODE], failover, start, stop, restart, clear: asked at the first node that is up
 //	move! … ERROR-CODE    the same, and it must be refused with that code
@@ -124,6 +127,17 @@ func (s *Scenario) do(words []string) error {
 		return s.probe(words[0], args)
 	case "ping":
 		w.pings[node] = arg(1) == "yes"
+	case "fence":
+		takes, err := time.ParseDuration(cmp.Or(arg(2), "0s"))
+		if err != nil {
+			return err
+		}
+		w.fences[node] = device{fails: arg(1) == "fails", lies: arg(1) == "lies", takes: takes}
+	case "alone":
+		if e := w.nodes[node].machine.CanStartAlone(); e != nil {
+			return e
+		}
+		w.step(w.nodes[node], engine.Event{Alone: &engine.Alone{Author: "admin", Reason: strings.Join(args[1:], " ")}})
 	case "shared":
 		w.shared = true
 	case "exclusive":
@@ -282,6 +296,9 @@ func (s *Scenario) expect(verb string, args []string) error {
 	at := s.someone()
 	if len(args) == 4 { // as NODE sees it
 		at = cluster.NodeName(args[3])
+	}
+	if w.nodes[at] == nil || w.nodes[at].machine == nil {
+		return fmt.Errorf("no daemon runs on %q", at)
 	}
 	g := w.nodes[at].machine.State().Groups[cluster.GroupName(args[0])]
 	if g == nil {

@@ -44,6 +44,7 @@ type World struct {
 
 	behave  map[string]behavior // "RESOURCE start" or "RESOURCE stop"
 	pings   map[cluster.NodeName]bool
+	fences  map[cluster.NodeName]device // by the node that they switch off
 	answers map[cluster.RequestID]engine.Reply
 	changed bool // what is active where, since check looked
 	shared  bool // two owners are expected (arbitration none and a cut)
@@ -72,6 +73,13 @@ type weather struct {
 	delay time.Duration // at most so much more, at random
 }
 
+// device is a fence device. The zero device switches off in half a second.
+type device struct {
+	takes time.Duration // at least deviceTakes
+	fails bool
+	lies  bool // it says that the node is off, and does nothing
+}
+
 type behavior struct {
 	takes time.Duration
 	fails int // how many times from now on; -1 for ever
@@ -82,6 +90,7 @@ type Node struct {
 	name     cluster.NodeName
 	machine  *engine.Machine // nil while it is off
 	boots    int
+	falls    int // how often its power went
 	paused   bool
 	held     []engine.Event // what arrived while it was paused
 	disk     disk
@@ -136,7 +145,7 @@ func NewWorld(text string, seed uint64) (*World, error) {
 	w := &World{
 		rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), nodes: map[cluster.NodeName]*Node{},
 		cut: map[link]bool{}, redial: map[link]time.Duration{}, air: map[link]weather{}, last: map[link]time.Duration{}, text: text, file: f, behave: map[string]behavior{},
-		pings: map[cluster.NodeName]bool{}, answers: map[cluster.RequestID]engine.Reply{},
+		pings: map[cluster.NodeName]bool{}, fences: map[cluster.NodeName]device{}, answers: map[cluster.RequestID]engine.Reply{},
 	}
 	for i := range f.Nodes {
 		n := &Node{name: f.Nodes[i].Name, active: map[string]cluster.Epoch{}, harmless: map[string]bool{}}
@@ -221,6 +230,7 @@ func (w *World) startDaemon(n *Node) error {
 // Crash takes a node's power away.
 func (w *World) Crash(name cluster.NodeName) {
 	n := w.nodes[name]
+	n.falls++
 	n.lease, n.doom, n.paused, n.held = 0, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
@@ -364,20 +374,7 @@ func (w *World) feed(n *Node, guard cluster.Instant) {
 	dog := n.dog
 	w.after(n.lasts(w.Watchdog), func() {
 		if n.dog == dog && len(n.active) > 0 {
-			w.reset(n)
-		}
-	})
-}
-
-// reset is what a watchdog, or a final action that reboots, does.
-func (w *World) reset(n *Node) {
-	w.Crash(n.name)
-	boots := n.boots
-	w.after(5*time.Second, func() {
-		if n.machine == nil && n.boots == boots {
-			if err := w.Boot(n.name); err != nil {
-				w.Broken = err.Error()
-			}
+			w.off(n)
 		}
 	})
 }
@@ -415,15 +412,18 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		w.Scripts = append(w.Scripts, fmt.Sprintf("%s %s %s", n.name, s.Path, s.Action))
 		w.later(n, 5*time.Millisecond, engine.Event{Script: &engine.ScriptDone{Monitor: s.Monitor, Run: s.Run, Took: 5 * time.Millisecond}})
 	}
-	if len(eff.Ping) > 0 {
+	if eff.Ping != nil {
 		reached, told := w.pings[n.name]
 		w.later(n, time.Millisecond, engine.Event{Pinged: &engine.Pinged{Reached: reached || !told}})
+	}
+	for _, f := range eff.Fences {
+		w.fence(n, f)
 	}
 	if eff.Final != nil {
 		n.final = eff.Final.Action
 		switch n.final {
 		case cluster.ActionReboot, cluster.ActionPanic, cluster.ActionWatchdogReset:
-			w.reset(n)
+			w.off(n)
 		default:
 			w.Crash(n.name)
 		}
@@ -432,6 +432,49 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		w.answers[r.ID] = r
 	}
 }
+
+// deviceTakes is how long a fence device needs for its last command.
+const deviceTakes = 500 * time.Millisecond
+
+// fence switches a node off as its device does. What comes before the last
+// command ends with the daemon that asked.
+func (w *World) fence(by *Node, f engine.FenceRun) {
+	dev, m := w.fences[f.Node], by.machine
+	took := max(dev.takes, deviceTakes)
+	w.after(took-deviceTakes, func() {
+		if by.machine != m {
+			return
+		}
+		w.after(deviceTakes, func() {
+			done := engine.Fenced{Node: f.Node, Run: f.Run, Off: !dev.fails, Took: took}
+			if dev.fails {
+				done.Why = "the device does not answer"
+			} else if !dev.lies {
+				w.off(w.nodes[f.Node])
+			}
+			if by.machine == m {
+				w.step(by, engine.Event{Fenced: &done})
+			}
+		})
+	})
+}
+
+// off is what a fence device, a watchdog, or a final action that reboots does to a
+// node; it comes back after some seconds.
+func (w *World) off(n *Node) {
+	w.Crash(n.name)
+	falls := n.falls
+	w.after(bootTakes, func() {
+		if n.machine == nil && n.falls == falls {
+			if err := w.Boot(n.name); err != nil {
+				w.Broken = err.Error()
+			}
+		}
+	})
+}
+
+// bootTakes is how long a machine needs until its daemon runs.
+const bootTakes = 5 * time.Second
 
 func (w *World) transmit(n *Node, eff engine.Effects) {
 	for _, s := range eff.Sends {
