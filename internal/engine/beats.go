@@ -275,7 +275,7 @@ func (m *Machine) leaseEnd() (cluster.Instant, bool) {
 	end, held := m.holder.Until(m.now, m.self, m.voters(), m.timing().Lease)
 	if m.boundToPing() {
 		end, held = m.pingHeld.Add(m.timing().Lease), m.pingHeld > 0
-		held = held && end > m.now
+		held = held && end > m.now && !m.pingOut
 	}
 	if !held && m.legacy > m.now {
 		return m.legacy, true

@@ -100,6 +100,7 @@ type Machine struct {
 	pingAt    cluster.Instant
 	pingSince cluster.Instant // since when the targets answer without a gap
 	pingLost  bool            // no target answered once since the other node is silent
+	pingOut   bool            // bound to the targets, this node has lost them and they are not back for long enough
 	ruling    string          // the last ruling that was logged
 	isolated  bool
 	isolateAt cluster.Instant

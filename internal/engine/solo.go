@@ -24,6 +24,7 @@ import (
 func (m *Machine) arbitrate() {
 	if m.boundToPing() {
 		m.askPing()
+		m.judgePing()
 		return
 	}
 	other, due := m.arbitrationDue()
@@ -51,6 +52,14 @@ func (m *Machine) arbitrate() {
 		m.ruling = why
 		m.event(cluster.LevelWarn, "nm", "arbitration-stop", "", nil, "This node does not go on without %s: %s.", other, why)
 	}
+}
+
+// judgePing notes that a node bound to its ping targets has lost them, and lets
+// it go on only when they have answered for as long as a promise runs: the other
+// node may have gone on meanwhile, and is heard by then.
+func (m *Machine) judgePing() {
+	back := m.ping == quorum.PingReached && m.now >= m.pingSince.Add(lease.Promise(m.timing().Lease))
+	m.pingOut = (m.pingOut || m.now >= m.pingHeld.Add(m.timing().Lease)) && !back
 }
 
 // othersFenced says whether every other node is confirmed to be off, and was not

@@ -90,7 +90,7 @@ type Node struct {
 	name     cluster.NodeName
 	machine  *engine.Machine // nil while it is off
 	boots    int
-	falls    int // how often its power went
+	power    int // how often it went off or on
 	paused   bool
 	held     []engine.Event // what arrived while it was paused
 	disk     disk
@@ -206,6 +206,7 @@ func (w *World) Run(d time.Duration) {
 func (w *World) Boot(name cluster.NodeName) error {
 	n := w.nodes[name]
 	n.boots++
+	n.power++
 	return w.startDaemon(n)
 }
 
@@ -230,7 +231,7 @@ func (w *World) startDaemon(n *Node) error {
 // Crash takes a node's power away.
 func (w *World) Crash(name cluster.NodeName) {
 	n := w.nodes[name]
-	n.falls++
+	n.power++
 	n.lease, n.doom, n.paused, n.held = 0, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
@@ -463,9 +464,9 @@ func (w *World) fence(by *Node, f engine.FenceRun) {
 // node; it comes back after some seconds.
 func (w *World) off(n *Node) {
 	w.Crash(n.name)
-	falls := n.falls
+	power := n.power
 	w.after(bootTakes, func() {
-		if n.machine == nil && n.falls == falls {
+		if n.machine == nil && n.power == power {
 			if err := w.Boot(n.name); err != nil {
 				w.Broken = err.Error()
 			}
