@@ -174,10 +174,44 @@ func (m *Machine) leadOn() {
 	if m.proposed != "" {
 		return
 	}
+	if !m.decideAgain() {
+		return
+	}
 	if cmds := coordinator.Decide(m.st, m.view()); len(cmds) > 0 {
+		m.decided = decided{} // if it is dropped, it is decided again
 		m.announce(cmds)
 		m.dropped(m.propose(state.Entry{Commands: cmds}, true))
 	}
+}
+
+// decided is what the latest decision was made on.
+type decided struct {
+	at       cluster.Instant
+	applied  uint64
+	waitOver bool
+	seen     []coordinator.Seen // in the order of the file, without the time since a heartbeat
+}
+
+// decideEvery is how often decisions are made although nothing has changed.
+const decideEvery = 500 * time.Millisecond
+
+// decideAgain says whether anything has changed since the latest decision.
+func (m *Machine) decideAgain() bool {
+	f, d := m.file(), &m.decided
+	same := d.at > 0 && m.now.Sub(d.at) < decideEvery && d.applied == m.applied && d.waitOver == m.waitOver && len(d.seen) == len(f.Nodes)
+	if len(d.seen) != len(f.Nodes) {
+		d.seen = make([]coordinator.Seen, len(f.Nodes))
+	}
+	for i := range f.Nodes {
+		seen := m.seen(f.Nodes[i].Name)
+		seen.Silent = 0
+		same = same && d.seen[i] == seen
+		d.seen[i] = seen
+	}
+	if !same {
+		d.at, d.applied, d.waitOver = m.now, m.applied, m.waitOver
+	}
+	return !same
 }
 
 // announce writes the line that is the cause of what the declaration of a dead
@@ -235,16 +269,18 @@ func (m *Machine) view() coordinator.View {
 		Nodes: map[cluster.NodeName]coordinator.Seen{}}
 	f := m.file()
 	for i := range f.Nodes {
-		n := f.Nodes[i].Name
-		if n == m.self {
-			v.Nodes[n] = coordinator.Seen{Alive: true, Boot: m.boot, Daemon: m.daemon}
-			continue
-		}
-		p := m.peer(n)
-		v.Nodes[n] = coordinator.Seen{
-			Alive: m.member(n) && !p.last.Departing, Boot: p.last.Boot, Daemon: p.last.Daemon,
-			Expired: m.expired(n), Silent: m.now.Sub(max(p.heard, m.started)),
-		}
+		v.Nodes[f.Nodes[i].Name] = m.seen(f.Nodes[i].Name)
 	}
 	return v
+}
+
+func (m *Machine) seen(n cluster.NodeName) coordinator.Seen {
+	if n == m.self {
+		return coordinator.Seen{Alive: true, Boot: m.boot, Daemon: m.daemon}
+	}
+	p := m.peer(n)
+	return coordinator.Seen{
+		Alive: m.member(n) && !p.last.Departing, Boot: p.last.Boot, Daemon: p.last.Daemon,
+		Expired: m.expired(n), Silent: m.now.Sub(max(p.heard, m.started)),
+	}
 }

@@ -334,6 +334,9 @@ func (m *Machine) isolate() {
 		l := m.groups[g]
 		l.cause = cause
 		m.eff.Isolate = append(m.eff.Isolate, l.task(&l.config))
+		if l.runner != nil && !l.stopping && !l.orphan {
+			m.orphan(g, l, "it was not started yet when the lease was about to end")
+		}
 	}
 }
 

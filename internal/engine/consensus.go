@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	electionTicks = 5     // a leader that is silent for so many heartbeats is replaced
-	idleTicks     = 20    // heartbeats for one of consensus, while all is steady
-	compactAfter  = 2_000 // entries kept behind the latest snapshot
+	electionTicks = 5   // a leader that is silent for so many heartbeats is replaced
+	idleTicks     = 20  // heartbeats for one of consensus, while all is steady
+	compactAfter  = 400 // entries kept behind the latest snapshot
 	maxVoters     = 7
 )
 
@@ -333,7 +333,7 @@ func (m *Machine) tick() {
 }
 
 func (m *Machine) tickRaft() {
-	if m.raft == nil || m.now < m.tickDue() {
+	if m.raft == nil || m.now < m.nextTick || m.now < m.tickDue() {
 		return
 	}
 	missed := m.now.Sub(m.nextTick) / m.timing().Heartbeat // a follower sleeps through some
@@ -483,11 +483,11 @@ func (m *Machine) bound(msg *raftpb.Message) bool {
 		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
 			continue
 		}
-		entry, err := state.DecodeEntry(e.GetData())
+		down, err := state.DeclaresDown(e.GetData())
 		if err != nil {
 			return true
 		}
-		for _, n := range entry.DeclaresDown() {
+		for _, n := range down {
 			free := m.now >= m.voter.Bound(n, m.timing().Lease)
 			if n == m.self { // no promise to ourselves, but we must be harmless first
 				free = len(m.activeGroups()) == 0 || m.isolated
@@ -516,7 +516,7 @@ func (m *Machine) declaredDown(n cluster.NodeName) bool {
 		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
 			continue
 		}
-		if entry, err := state.DecodeEntry(e.GetData()); err == nil && slices.Contains(entry.DeclaresDown(), n) {
+		if down, err := state.DeclaresDown(e.GetData()); err == nil && slices.Contains(down, n) {
 			return true
 		}
 	}

@@ -82,6 +82,7 @@ type Machine struct {
 	nextYield cluster.Instant
 	campaign  cluster.Instant // not before this
 	nextTick  cluster.Instant
+	decided   decided
 	proposed  string // nonce of the decision that is under way; one at a time
 
 	st       *state.State

@@ -154,7 +154,10 @@ const pingWithin = 2 * time.Second
 func (m *Machine) takePinged(p Pinged) {
 	asked := m.pingAsked
 	m.pingAsked = 0
-	if p.Reached && asked > 0 {
+	if asked == 0 {
+		return // nobody waits for it any more
+	}
+	if p.Reached {
 		m.pingHeld = asked
 	}
 	if !p.Reached {

@@ -53,7 +53,8 @@ func (h *Holder) Forget() { h.acked = nil }
 // a majority of the voters, self among them if it is one, has acknowledged.
 // held is false if a majority never did.
 func (h *Holder) Until(now cluster.Instant, self cluster.NodeName, voters []cluster.NodeName, lease time.Duration) (end cluster.Instant, held bool) {
-	var times []cluster.Instant
+	var room [8]cluster.Instant // as many as can vote
+	times := room[:0]
 	for _, v := range voters {
 		if v == self {
 			times = append(times, now)

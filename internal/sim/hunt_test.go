@@ -1,11 +1,12 @@
 package sim
 
 import (
-	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,7 +17,7 @@ import (
 
 // The worlds make much that lives shortly: collect it seldom.
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(2000)
 	os.Exit(m.Run())
 }
 
@@ -25,7 +26,7 @@ nodes:
   n1: {addresses: [192.168.10.1, 10.2.102.51]}
   n2: {addresses: [192.168.10.2, 10.2.102.52]}
   n3: {addresses: [192.168.10.3, 10.2.102.53]}
-timing: {start_wait: 5s}
+timing: {start_wait: 5s, profile: PROFILE}
 groups:
   web:
     resources:
@@ -60,8 +61,8 @@ const pair = `cluster: pair
 nodes:
   n1: {addresses: [192.168.10.1, 10.2.102.51]}
   n2: {addresses: [192.168.10.2, 10.2.102.52]}
-arbitration: [%s]
-timing: {start_wait: 5s}
+arbitration: [ARBITER]
+timing: {start_wait: 5s, profile: PROFILE}
 groups:
   web:
     resources:
@@ -74,7 +75,7 @@ nodes:
   n1: {addresses: [192.168.10.1, 10.2.102.51]}
   n2: {addresses: [192.168.10.2, 10.2.102.52]}
   n3: {addresses: [192.168.10.3, 10.2.102.53], witness: true}
-timing: {start_wait: 5s}
+timing: {start_wait: 5s, profile: PROFILE}
 groups:
   web:
     nodes: [n1, n2]
@@ -83,16 +84,23 @@ groups:
       www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
 `
 
+func pairWith(arbiter string) string { return strings.ReplaceAll(pair, "ARBITER", arbiter) }
+
 // drift is within what the lease rule allows for: its margin is 5 %.
 const drift = 0.04
 
-var terrains = map[string]Terrain{
-	"witness": {Text: pairAndWitness, Drift: drift},
-	"three":   {Text: trio, Drift: drift},
-	"five":    {Text: five, Drift: drift},
-	"ping":    {Text: fmt.Sprintf(pair, "{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true},
-	"fence":   {Text: fmt.Sprintf(pair, "fence"), Drift: drift, Fences: true},
-	"none":    {Text: fmt.Sprintf(pair, "none"), Drift: drift, Shared: true},
+// terrains are the kinds of clusters and how many of a hundred stories each
+// gets; a story of five nodes takes as long as five of a pair.
+var terrains = map[string]struct {
+	Terrain
+	share uint64
+}{
+	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 15},
+	"three":   {Terrain{Text: trio, Drift: drift}, 15},
+	"five":    {Terrain{Text: five, Drift: drift}, 5},
+	"ping":    {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 20},
+	"fence":   {Terrain{Text: pairWith("fence"), Drift: drift, Fences: true}, 25},
+	"none":    {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 20},
 }
 
 // env reads a number for a hunt; make sim sets them.
@@ -110,14 +118,21 @@ func env[T uint64 | float64](t *testing.T, name string, otherwise T) T {
 }
 
 // TestHunt tells stories of random faults in every kind of cluster. SEEDS is how
-// many for each, HOURS how long each is, NODES picks one kind, SEED replays one
+// many in all, HOURS how long each is, NODES picks one kind, SEED replays one
 // story and prints its log.
 func TestHunt(t *testing.T) {
 	long := time.Duration(env(t, "HOURS", 2.0/60) * float64(time.Hour))
-	seeds := env(t, "SEEDS", uint64(20))
-	for name, terrain := range terrains {
+	all := env(t, "SEEDS", uint64(120))
+	only := os.Getenv("NODES")
+	if _, known := terrains[only]; only != "" && !known {
+		t.Fatalf("NODES is one of %v, not %q", slices.Sorted(maps.Keys(terrains)), only)
+	}
+	for name, kind := range terrains {
+		terrain, seeds := kind.Terrain, (all*kind.share+99)/100
 		terrain.Long = long
-		if only := os.Getenv("NODES"); only != "" && only != name {
+		if only == name {
+			seeds = all
+		} else if only != "" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +212,7 @@ func TestMinimize(t *testing.T) {
 }
 
 func nodesOf(t Terrain) []cluster.NodeName {
-	w, err := NewWorld(t.Text, 1)
+	w, err := NewWorld(strings.ReplaceAll(t.Text, "PROFILE", profileOf(1)), 1)
 	if err != nil {
 		panic(err)
 	}

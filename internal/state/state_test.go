@@ -527,7 +527,7 @@ func TestLinks(t *testing.T) {
 func TestDeclaresDown(t *testing.T) {
 	e := Entry{Commands: []Command{node("a", cluster.NodeDown, ""), node("b", cluster.NodeUp, "b2"), node("c", cluster.NodeLeft, ""),
 		{Clear: &Clear{"web"}}, node("d", cluster.NodeDown, "")}}
-	if got := e.DeclaresDown(); !slices.Equal(got, []cluster.NodeName{"a", "d"}) {
+	if got, err := DeclaresDown(e.Encode()); err != nil || !slices.Equal(got, []cluster.NodeName{"a", "d"}) {
 		t.Error(got)
 	}
 }
