@@ -109,6 +109,8 @@ type Resource struct {
 	Comment string                `json:"comment,omitempty"`
 	State   cluster.ResourceState `json:"state"`
 	Why     string                `json:"why,omitempty"`
+	Rung    string                `json:"rung,omitempty"` // of a stop: stop, force or final-action; where it stands or had to climb
+	Next    string                `json:"next,omitempty"` // of a stop under way: what follows if this rung fails
 }
 
 // Monitor is one monitor, with its state on each node that watches.

@@ -31,9 +31,12 @@ type actor struct {
 
 // lane is the order of steps of one resource.
 type lane struct {
-	sync.Mutex                    // held by the step under way
-	cancel     context.CancelFunc // of the step under way; guarded by actor.mu
+	busy   chan struct{}      // capacity 1: full while a step is under way
+	cancel context.CancelFunc // of the step under way; guarded by actor.mu
 }
+
+// errBusy: a step of the resource does not come back, so no other can be taken.
+var errBusy = errors.New("an earlier step of it has not come back")
 
 // isolateWithin bounds an isolation; the engine leaves at least as much of the
 // lease for it.
@@ -51,26 +54,30 @@ func (a *actor) lane(r cluster.ResourceName) *lane {
 	defer a.mu.Unlock()
 	l := a.lanes[r]
 	if l == nil {
-		l = &lane{}
+		l = &lane{busy: make(chan struct{}, 1)}
 		a.lanes[r] = l
 	}
 	return l
 }
 
 // in runs f as the resource's only step, with a context that an isolation
-// cancels.
+// cancels. The limit counts the wait for the step before too.
 func (a *actor) in(r cluster.ResourceName, limit time.Duration, f func(context.Context) error) error {
 	l := a.lane(r)
-	l.Lock()
-	defer l.Unlock()
 	ctx, cancel := context.WithCancel(a.ctx)
 	if limit > 0 {
 		ctx, cancel = context.WithTimeout(a.ctx, limit)
 	}
+	defer cancel()
+	select {
+	case l.busy <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errBusy, ctx.Err())
+	}
+	defer func() { <-l.busy }()
 	a.mu.Lock()
 	l.cancel = cancel
 	a.mu.Unlock()
-	defer cancel()
 	return f(ctx)
 }
 
@@ -96,20 +103,24 @@ func (a *actor) operate(op engine.Operation) {
 	r := op.Group.Resource(op.Op.Resource)
 	a.wg.Go(func() {
 		began := time.Now()
-		limit := r.StopTimeout
-		if op.Op.Start {
-			limit = r.StartTimeout
-		}
+		limit, how := op.Op.Limit(r), ""
 		d, err := a.driver(r)
+		if op.Op.Force {
+			a.interrupt(r.Name) // a stop that does not come back
+		}
 		if err == nil {
-			err = a.in(r.Name, limit, func(ctx context.Context) error {
-				if op.Op.Start {
+			err = a.in(r.Name, limit, func(ctx context.Context) (err error) {
+				switch {
+				case op.Op.Start:
 					return d.Start(ctx, a.task(op.Task, r))
+				case op.Op.Force:
+					how, err = d.Force(ctx, a.task(op.Task, r))
+					return err
 				}
 				return d.Stop(ctx, a.task(op.Task, r))
 			})
 		}
-		done := engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, Took: time.Since(began)}
+		done := engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, How: how, Took: time.Since(began)}
 		if err != nil {
 			done.Why = err.Error()
 			if errors.Is(err, context.DeadlineExceeded) {

@@ -163,6 +163,12 @@ func (p *program) printGroup(g *api.Group, w int) {
 	fmt.Fprintln(p.out)
 	for _, r := range g.Resources {
 		fmt.Fprintf(p.out, "    %-*s %s %s", w-2, r.Name, p.paint(r.State == cluster.ResourceOnline, fmt.Sprintf("%-12s", r.State)), r.Kind)
+		if r.Rung != "" {
+			fmt.Fprintf(p.out, "  rung: %s", r.Rung)
+		}
+		if r.Next != "" {
+			fmt.Fprintf(p.out, ", next: %s", r.Next)
+		}
 		if r.Why != "" {
 			fmt.Fprintf(p.out, "  %s", r.Why)
 		}

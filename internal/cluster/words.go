@@ -78,6 +78,16 @@ const (
 	ActionStopResource  FinalAction = "stop-resource"  // 16, monitors only
 )
 
+// Rung is how far the stop of a resource had to climb after its tries failed.
+// The zero value is the tries themselves.
+type Rung string
+
+// The rungs of a stop.
+const (
+	RungForce Rung = "force"        // its processes are killed, what it put into the system is removed
+	RungFinal Rung = "final-action" // the group is isolated, and the final action ends this node's part
+)
+
 // Verb is what one cluster may ask another to do.
 type Verb string
 

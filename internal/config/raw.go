@@ -73,7 +73,7 @@ type rawActivation struct {
 
 type rawDeactivation struct {
 	src
-	Retries     rawInt    `yaml:"retries" range:"0..99" default:"0" doc:"how often the stop is tried again"`
+	Retries     rawInt    `yaml:"retries" range:"0..99" default:"0" doc:"how often the stop is tried again, before what is left is ended by force"`
 	FinalAction rawAction `yaml:"final_action" of:"deactivation" default:"shutdown" doc:"what is done when that did not help; the group starts elsewhere only when it is surely off here"`
 }
 

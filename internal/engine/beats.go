@@ -350,11 +350,29 @@ func (m *Machine) restore() {
 			continue // taken over meanwhile: follow() stops it
 		}
 		kept++
-		m.eff.Restore = append(m.eff.Restore, l.task(&l.config))
+		if t := l.task(&l.config); l.restorable(&t) {
+			m.eff.Restore = append(m.eff.Restore, t)
+		}
 	}
 	if kept > 0 {
 		m.event(cluster.LevelInfo, "nm", "restored", "", nil, "The lease has come back and nothing was taken over: the groups of this node go on.")
 	}
+}
+
+// restorable leaves in the task what may be put back: what is being stopped, or
+// was stopped, stays isolated, because its stop may be confirmed already. So
+// does a group whose node is about to end.
+func (l *localGroup) restorable(t *Task) bool {
+	for _, r := range l.resources {
+		if r.Rung == cluster.RungFinal {
+			return false
+		}
+	}
+	t.Group.Resources = slices.DeleteFunc(slices.Clone(t.Group.Resources), func(r config.Resource) bool {
+		st := l.resources[r.Name].State
+		return st != cluster.ResourceOnline && st != cluster.ResourceStarting
+	})
+	return len(t.Group.Resources) > 0
 }
 
 // checkWait ends the wait for the other nodes: all are heard, or the time that

@@ -329,6 +329,7 @@ func (m *Machine) tick() {
 	m.tickRaft()
 	m.checkLease()
 	m.checkMonitors()
+	m.stepsOverdue()
 	m.expireAsks()
 }
 

@@ -27,6 +27,8 @@ type localGroup struct {
 	orphan    bool         // it is being stopped although the cluster no longer knows it here: no reports
 	lost      bool         // the cluster took it from this node since it was begun, whoever has it now
 	checking  bool
+	steps     map[cluster.ResourceName]step            // under way, by the runner
+	began     map[cluster.ResourceName]cluster.Instant // when the first try of its stop began
 	since     cluster.Instant
 	resources map[cluster.ResourceName]state.Resource
 }
@@ -108,14 +110,14 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 	switch gs.Phase {
 	case cluster.PhaseStopping:
 		l = m.local(name, cfg, gs)
-		l.stopping, l.runner = true, plan.Stop(&l.config, l.resources, gs.Plan.Resource)
+		l.drive(plan.Stop(&l.config, l.resources, gs.Plan.Resource), true)
 		m.advance(name, l)
 	case cluster.PhaseStarting:
 		if !m.mayRun() {
 			return
 		}
 		l = m.local(name, cfg, gs)
-		l.stopping, l.runner = false, plan.Start(&l.config, l.resources)
+		l.drive(plan.Start(&l.config, l.resources), false)
 		m.advance(name, l)
 	case cluster.PhaseOnline, cluster.PhaseFailed:
 		if l != nil {
@@ -160,7 +162,7 @@ func (m *Machine) local(name cluster.GroupName, cfg *config.Group, gs *state.Gro
 // advance hands out the steps that can be taken now, and reports the outcome.
 func (m *Machine) advance(name cluster.GroupName, l *localGroup) {
 	for _, op := range l.runner.Next() {
-		m.eff.Ops = append(m.eff.Ops, Operation{Task: l.task(&l.config), Op: op})
+		m.begin(name, l, op)
 	}
 	l.resources = l.runner.Resources()
 	step, failed, why, ended := l.runner.Outcome()
@@ -176,6 +178,9 @@ func (m *Machine) advance(name cluster.GroupName, l *localGroup) {
 }
 
 func (m *Machine) report(name cluster.GroupName, l *localGroup, r state.Report) {
+	if r.Step == state.StepStopFailed {
+		m.stopFailed(name, l, &r)
+	}
 	r.Group, r.Epoch, r.Node, r.Resources = name, l.epoch, m.self, maps.Clone(l.resources)
 	if r.Cause == "" {
 		r.Cause = l.cause
@@ -183,21 +188,6 @@ func (m *Machine) report(name cluster.GroupName, l *localGroup, r state.Report) 
 	a := m.newAsk(admission.Commands, "", r.Cause)
 	a.Commands = []state.Command{{Report: &r}}
 	m.ask(a, false)
-	if r.Step == state.StepStopFailed {
-		m.stopFailed(l, r)
-	}
-}
-
-// stopFailed takes the final action of a resource that did not stop. The group
-// stays here until the node is surely off.
-func (m *Machine) stopFailed(l *localGroup, r state.Report) {
-	res := l.config.Resource(r.Resource)
-	switch action := res.Deactivation.FinalAction; action {
-	case cluster.ActionContinue, cluster.ActionNone, cluster.ActionStopGroup, "":
-	default:
-		why := fmt.Sprintf("resource %s of group %s did not stop: %s", r.Resource, r.Group, r.Why)
-		m.final(action, why, r.Cause)
-	}
 }
 
 // final takes a final action on this node.
@@ -209,9 +199,10 @@ func (m *Machine) final(action cluster.FinalAction, why string, cause cluster.Ev
 
 func (m *Machine) takeOpDone(d OpDone) {
 	l := m.groups[d.Group]
-	if l == nil || l.runner == nil || l.epoch != d.Epoch {
+	if l == nil || l.runner == nil || l.epoch != d.Epoch || l.steps[d.Op.Resource].op != d.Op {
 		return
 	}
+	delete(l.steps, d.Op.Resource)
 	l.runner.Done(d.Op, d.Why)
 	m.narrateOp(d, l)
 	m.advance(d.Group, l)
@@ -285,14 +276,15 @@ func (m *Machine) orphan(name cluster.GroupName, l *localGroup, why string) {
 	}
 	l.factor, l.event = cluster.FactorGroupStop, "START"
 	l.epoch++ // what still runs of the old runner no longer counts
-	l.stopping, l.runner, l.since = true, plan.Stop(&l.config, l.resources, ""), m.now
+	l.since = m.now
+	l.drive(plan.Stop(&l.config, l.resources, ""), true)
 	m.advance(name, l)
 }
 
 func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.Step, failed cluster.ResourceName, why string) {
 	delete(m.groups, name)
 	if step == state.StepStopFailed {
-		m.stopFailed(l, state.Report{Group: name, Resource: failed, Why: why, Cause: l.cause})
+		m.stopFailed(name, l, &state.Report{Resource: failed, Why: why, Cause: l.cause})
 		return
 	}
 	m.event(cluster.LevelInfo, "rc", "group-stopped-local", l.cause, map[string]string{"group": string(name)},

@@ -52,6 +52,7 @@ type OpDone struct {
 	Epoch cluster.Epoch
 	Op    plan.Op
 	Why   string // "" if it succeeded
+	How   string // of a stop by force that succeeded: what it took
 	Took  time.Duration
 }
 

@@ -169,8 +169,17 @@ func (m *Machine) narrateOp(d OpDone, l *localGroup) {
 	if d.Op.Start {
 		verb, tries = "started", res.Activation.Retries+1
 	}
+	if d.Why == "" && d.Op.Force {
+		m.narrateStop(d, l)
+		return
+	}
+	if d.Op.Force {
+		m.event(cluster.LevelError, "rs", "resource-not-forced", l.cause, f, "Resource %s could not be stopped by force: %s.", d.Op.Resource, reason(d.Why))
+		return
+	}
 	if d.Why == "" {
 		m.event(cluster.LevelInfo, "rs", "resource-"+verb, l.cause, f, "Resource %s has been %s (%s ms).", d.Op.Resource, verb, f["took_ms"])
+		m.narrateStop(d, l)
 		return
 	}
 	m.event(cluster.LevelError, "rs", "resource-not-"+verb, l.cause, f, "Resource %s could not be %s (try %d of %d): %s.",

@@ -94,7 +94,8 @@ func (m *Machine) groupStatus(g *config.Group, gs *state.Group) api.Group {
 		if !known {
 			rs.State = cluster.ResourceOffline
 		}
-		out.Resources = append(out.Resources, api.Resource{Name: r.Name, Kind: string(r.Kind), Comment: r.Comment, State: rs.State, Why: rs.Why})
+		now, next := rung(r, rs)
+		out.Resources = append(out.Resources, api.Resource{Name: r.Name, Kind: string(r.Kind), Comment: r.Comment, State: rs.State, Why: rs.Why, Rung: now, Next: next})
 	}
 	return out
 }
@@ -181,6 +182,7 @@ func (m *Machine) nextWake() cluster.Instant {
 			sooner(p.heard.Add(m.electionTimeout()))
 		}
 	}
+	m.nextStepDue(sooner)
 	for _, w := range m.watches {
 		if t, due := w.tracker.Next(); due {
 			sooner(cluster.Instant(t))

@@ -1,12 +1,14 @@
 // Package plan carries out one half of a plan on one node: it starts or stops
 // the resources of a group along their graph, independent ones together, with
-// the retries of the file. It is a value machine: it says what to do next, and
-// is told what came of it.
+// the retries of the file. A stop that fails climbs a ladder: its tries, then
+// force; what comes after that ends the node and is the engine's. It is a value
+// machine: it says what to do next, and is told what came of it.
 package plan
 
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
@@ -17,7 +19,23 @@ import (
 type Op struct {
 	Resource cluster.ResourceName
 	Start    bool // else stop
+	Force    bool // of a stop whose tries have failed: kill or remove what is left, and verify
 	Attempt  int  // from 1
+}
+
+// ForceWithin bounds the rung after the tries of a stop: SIGTERM, SIGKILL, and a
+// look whether it helped.
+const ForceWithin = 10 * time.Second
+
+// Limit is how long a step may take.
+func (op Op) Limit(res *config.Resource) time.Duration {
+	switch {
+	case op.Start:
+		return res.StartTimeout
+	case op.Force:
+		return ForceWithin
+	}
+	return res.StopTimeout
 }
 
 // Runner drives one group in one direction. Create it with Start or Stop.
@@ -37,7 +55,9 @@ type item struct {
 	why      string
 	attempts int
 	busy     bool
+	op       Op   // the one under way, if busy
 	cleaning bool // a failed start is being cleaned up before the next try
+	rung     cluster.Rung
 	given    bool // given up
 }
 
@@ -110,12 +130,14 @@ func (r *Runner) Next() []Op {
 		switch {
 		case it.cleaning:
 			op.Start = false
+		case it.rung == cluster.RungForce && it.state == cluster.ResourceStopping:
+			op.Force, op.Attempt = true, 1
 		case r.start && (it.state == cluster.ResourceOnline || !r.afterOnline(res)):
 			continue
 		case !r.start && (it.state == cluster.ResourceOffline && it.attempts > 0 || !r.dependentsOffline(res.Name)):
 			continue
 		}
-		it.busy = true
+		it.busy, it.op = true, op
 		r.running++
 		if op.Start {
 			it.state = cluster.ResourceStarting
@@ -149,11 +171,12 @@ func (r *Runner) dependentsOffline(n cluster.ResourceName) bool {
 	return true
 }
 
-// Done tells what came of a step; why is "" if it succeeded.
+// Done tells what came of a step; why is "" if it succeeded. Words about a step
+// that is not under way do not count.
 func (r *Runner) Done(op Op, why string) {
 	it := r.items[op.Resource]
 	res := r.group.Resource(op.Resource)
-	if it == nil || res == nil || !it.busy {
+	if it == nil || res == nil || !it.busy || it.op != op {
 		return
 	}
 	it.busy = false
@@ -178,13 +201,15 @@ func (r *Runner) Done(op Op, why string) {
 	case why == "":
 		it.attempts++
 		it.state, it.why = cluster.ResourceOffline, ""
+	case op.Force:
+		r.giveUp(it, res.Name, cluster.ResourceStopFailed, fmt.Sprintf("%s; and force did not help: %s", it.why, why),
+			res.Deactivation.FinalAction == cluster.ActionContinue)
 	default:
 		it.attempts++
 		it.why = why
-		if it.attempts <= res.Deactivation.Retries {
-			return
+		if it.attempts > res.Deactivation.Retries {
+			it.rung = cluster.RungForce
 		}
-		r.giveUp(it, res.Name, cluster.ResourceStopFailed, why, res.Deactivation.FinalAction == cluster.ActionContinue)
 	}
 }
 
@@ -261,7 +286,7 @@ func (r *Runner) unfinished() bool {
 func (r *Runner) Resources() map[cluster.ResourceName]state.Resource {
 	m := make(map[cluster.ResourceName]state.Resource, len(r.items))
 	for n, it := range r.items {
-		m[n] = state.Resource{State: it.state, Why: it.why}
+		m[n] = state.Resource{State: it.state, Why: it.why, Rung: it.rung}
 	}
 	return m
 }

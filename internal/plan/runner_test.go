@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -52,6 +53,9 @@ func text(ops []Op) string {
 		verb := "stop"
 		if op.Start {
 			verb = "start"
+		}
+		if op.Force {
+			verb = "force"
 		}
 		parts[i] = fmt.Sprintf("%s %s", verb, op.Resource)
 		if op.Attempt > 1 {
@@ -309,12 +313,54 @@ func TestStopIsTriedAgain(t *testing.T) {
 	s.ends(state.StepStopped, "", "")
 }
 
+// TestForceIsAStop: what force has made inactive is stopped, and where the
+// ladder ended is told.
+func TestForceIsAStop(t *testing.T) {
+	g := group(res("ip"), res("server+1", "ip"))
+	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
+	s.next("stop server")
+	stop := s.under[0]
+	s.done("server", "busy")
+	s.next("stop server 2")
+	s.done("server", "busy")
+	s.next("force server")
+	if r := s.r.Resources()["server"]; r.Rung != cluster.RungForce || r.Why != "busy" {
+		t.Errorf("under way: %+v", r)
+	}
+	s.r.Done(stop, "") // the word of a step that was given up counts no more
+	s.goesOn()
+	s.done("server", "")
+	s.next("stop ip")
+	s.done("ip", "")
+	s.ends(state.StepStopped, "", "")
+	if r := s.r.Resources()["server"]; r != (state.Resource{State: cluster.ResourceOffline, Rung: cluster.RungForce}) {
+		t.Errorf("at the end: %+v", r)
+	}
+	if r := s.r.Resources()["ip"]; r.Rung != "" {
+		t.Errorf("%+v: it did not have to climb", r)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	r := res("ip")
+	r.StartTimeout, r.StopTimeout = time.Minute, time.Hour
+	for op, want := range map[Op]time.Duration{{Start: true}: time.Minute, {}: time.Hour, {Force: true}: ForceWithin} {
+		if got := op.Limit(&r); got != want {
+			t.Errorf("%+v: %v, want %v", op, got, want)
+		}
+	}
+}
+
 func TestFailedStopHaltsTheRest(t *testing.T) {
 	g := group(res("ip"), res("server", "ip"))
 	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
 	s.next("stop server")
 	s.done("server", "busy")
-	s.ends(state.StepStopFailed, "server", "busy")
+	s.goesOn()
+	s.next("force server")
+	s.states("ip=online server=stopping")
+	s.done("server", "stuck")
+	s.ends(state.StepStopFailed, "server", "busy; and force did not help: stuck")
 	s.states("ip=online server=stop-failed")
 }
 
@@ -323,6 +369,8 @@ func TestFailedStopThatGoesOnIsStillNoStop(t *testing.T) {
 	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
 	s.next("stop server")
 	s.done("server", "busy")
+	s.next("force server")
+	s.done("server", "stuck")
 	s.goesOn()
 	s.next("stop ip")
 	s.goesOn()
@@ -336,8 +384,12 @@ func TestTheFirstFailureIsTold(t *testing.T) {
 	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
 	s.next("stop disk, stop ip")
 	s.done("ip", "first")
+	s.next("force ip")
+	s.done("ip", "stuck")
 	s.goesOn()
 	s.done("disk", "second")
+	s.next("force disk")
+	s.done("disk", "stuck")
 	s.ends(state.StepStopFailed, "ip", "first")
 }
 
@@ -437,7 +489,7 @@ func (d *driven) gaveUp(n cluster.ResourceName) bool {
 	if d.start {
 		return d.fails[n] > r.Activation.Retries && r.Activation.FinalAction == cluster.ActionContinue
 	}
-	return d.fails[n] > r.Deactivation.Retries && r.Deactivation.FinalAction == cluster.ActionContinue
+	return d.fails[n] > r.Deactivation.Retries+1 && r.Deactivation.FinalAction == cluster.ActionContinue
 }
 
 // begin checks a step as it is handed out.
@@ -452,7 +504,10 @@ func (d *driven) begin(rt *rapid.T, op Op) {
 	if op.Start && !d.start {
 		rt.Fatalf("%s is started by a stop", n)
 	}
-	if op.Start == d.start {
+	if op.Force && (d.start || d.fails[n] != d.g.Resource(n).Deactivation.Retries+1) {
+		rt.Fatalf("force of %s after %d failures", n, d.fails[n])
+	}
+	if op.Start == d.start && !op.Force {
 		d.tries[n]++
 		limit := d.g.Resource(n).Deactivation.Retries
 		if d.start {
@@ -627,7 +682,10 @@ func TestNothingIsStoppingAfterTheEnd(t *testing.T) {
 	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
 	s.next("stop server, stop ip")
 	s.done("server", "busy") // one more try is allowed
-	s.done("ip", "stuck")    // but this halts the run
+	s.done("ip", "stuck")
+	s.next("stop server 2, force ip")
+	s.done("server", "busy")
+	s.done("ip", "stuck") // but this halts the run
 	s.ends(state.StepStopFailed, "ip", "stuck")
 	s.states("ip=stop-failed server=stop-failed") // got: server=stopping
 }
@@ -645,6 +703,8 @@ func TestNotEndedWhileARetryIsLeft(t *testing.T) {
 	g := group(res("ip!"), res("server+1"))
 	s := tell(t, Stop(g, all(g, cluster.ResourceOnline), ""))
 	s.next("stop server, stop ip")
+	s.done("ip", "stuck")
+	s.next("force ip")
 	s.done("ip", "stuck") // goes on
 	s.done("server", "busy")
 	s.goesOn() // got: ended with stop-failed

@@ -37,6 +37,12 @@ type Driver interface {
 	// Stop makes the resource inactive and returns when it is surely so.
 	// Stopping what is inactive already succeeds.
 	Stop(ctx context.Context, t Task) error
+	// Force makes a resource inactive whose Stop has failed, by force: it ends
+	// its processes, or takes away what it put into the system, and looks whether
+	// that helped. An error if anything of it may still be active, also where
+	// that cannot be known: the group is then not started elsewhere while this
+	// node lives. how says what it took, for people.
+	Force(ctx context.Context, t Task) (how string, err error)
 	// Check says whether the resource is active on this node. The daemon asks
 	// after its own restart, to take over what runs without touching it.
 	Check(ctx context.Context, t Task) (active bool, err error)

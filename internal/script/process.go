@@ -88,7 +88,7 @@ func (p *Process) wait() {
 		go p.trim()
 	}
 	state, err := p.proc.Wait()
-	r := Result{ExitCode: -1, Took: time.Since(p.began)}
+	r := Result{ExitCode: -1, Took: time.Since(p.began), Cgroup: p.group.cgroup}
 	if err == nil {
 		r.ExitCode = state.ExitCode()
 		if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {

@@ -67,6 +67,7 @@ type Result struct {
 	TimedOut bool           // it was ended because its time was over
 	Took     time.Duration
 	Tail     []byte // the end of its output, at most TailSize bytes
+	Cgroup   string // the control group that it and all that it left behind ran in; "" is none
 	LogError error  // the log file could not be used; the program ran all the same
 }
 

@@ -49,7 +49,7 @@ const (
 	Rain     Kind = "rain"    // loss, delay and doubling one way
 	WallJump Kind = "wall-jump"
 	Hang     Kind = "hang"         // a script takes long
-	Fail     Kind = "fail"         // a start fails once
+	Fail     Kind = "fail"         // a start or a stop fails once, perhaps force too
 	Move     Kind = "move"         // an operator moves a group
 	Device   Kind = "fence-device" // it fails, or takes long
 )
@@ -217,7 +217,11 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		w.behave[script+" stop"] = behavior{takes: f.For / 2}
 		end(func() { delete(w.behave, script+" start"); delete(w.behave, script+" stop") })
 	case Fail:
-		w.behave[script+" start"] = behavior{fails: 1}
+		what := []string{" start", " start", " stop", " stop"}[f.Much%4]
+		w.behave[script+what] = behavior{fails: 1}
+		if f.Much > 90 { // force is asked for after a failed stop alone
+			w.behave[script+" force"] = behavior{fails: 1}
+		}
 	case Device:
 		w.fences[f.A] = device{fails: f.Much%2 == 0, takes: time.Duration(f.Much) * 300 * time.Millisecond}
 		end(func() { delete(w.fences, f.A) })

@@ -29,7 +29,7 @@ import (
 //	cut A B [PATH]        both directions, PATH from 1; heal likewise
 //	cut1 A B [PATH]       only what A sends to B; heal1 likewise
 //	run DURATION          let time pass
-//	script RESOURCE start|stop takes DURATION | fails N
+//	script RESOURCE start|stop|force takes DURATION | fails N | hangs yes|no
 //	link NODE MONITOR down|up    the carrier that a nic-link monitor sees
 //	probe NODE MONITOR bad|good [TEXT]
 //	fence NODE ok|fails|lies [DURATION]    what its fence device does
@@ -189,14 +189,17 @@ func (s *Scenario) cut(verb string, args []string) error {
 
 func (s *Scenario) script(args []string) error {
 	if len(args) != 4 {
-		return fmt.Errorf("script RESOURCE start|stop takes DURATION | fails N")
+		return fmt.Errorf("script RESOURCE start|stop|force takes DURATION | fails N | hangs yes|no")
 	}
 	k := args[0] + " " + args[1]
 	b := s.world.behave[k]
 	var err error
-	if args[2] == "takes" {
+	switch args[2] {
+	case "takes":
 		b.takes, err = time.ParseDuration(args[3])
-	} else {
+	case "hangs":
+		b.hangs = args[3] == "yes"
+	default:
 		b.fails, err = strconv.Atoi(args[3])
 	}
 	s.world.behave[k] = b

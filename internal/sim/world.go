@@ -42,7 +42,7 @@ type World struct {
 	daemon int
 	asked  int
 
-	behave  map[string]behavior // "RESOURCE start" or "RESOURCE stop"
+	behave  map[string]behavior // "RESOURCE start", "RESOURCE stop" or "RESOURCE force"
 	pings   map[cluster.NodeName]bool
 	fences  map[cluster.NodeName]device // by the node that they switch off
 	answers map[cluster.RequestID]engine.Reply
@@ -82,7 +82,8 @@ type device struct {
 
 type behavior struct {
 	takes time.Duration
-	fails int // how many times from now on; -1 for ever
+	hangs bool // no word of it ever
+	fails int  // how many times from now on; -1 for ever
 }
 
 // Node is one machine of the world.
@@ -401,6 +402,11 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 	}
 	for _, t := range eff.Restore {
 		delete(n.harmless, string(t.Group.Name))
+		for _, r := range t.Group.Resources {
+			if r.Kind == config.KindFloatingIP { // the address is put back, whether it was here or not
+				n.active[key(t.Group.Name, r.Name)] = t.Epoch
+			}
+		}
 		w.changed = true
 	}
 	for _, op := range eff.Ops {
@@ -548,9 +554,12 @@ func (w *World) upTo(d time.Duration) time.Duration {
 func key(g cluster.GroupName, r cluster.ResourceName) string { return string(g) + "/" + string(r) }
 
 func (w *World) operate(n *Node, op engine.Operation) {
-	what := string(op.Op.Resource) + " stop"
-	if op.Op.Start {
+	what, complaint := string(op.Op.Resource)+" stop", "the script ended with exit code 1"
+	switch {
+	case op.Op.Start:
 		what = string(op.Op.Resource) + " start"
+	case op.Op.Force:
+		what, complaint = string(op.Op.Resource)+" force", "a process still runs after SIGKILL"
 	}
 	b := w.behave[what]
 	fails := b.fails != 0
@@ -564,6 +573,9 @@ func (w *World) operate(n *Node, op engine.Operation) {
 		delete(n.harmless, string(op.Group.Name))
 		w.changed = true
 	}
+	if b.hangs {
+		return
+	}
 	w.after(b.takes+time.Millisecond, func() {
 		if n.machine != m {
 			return
@@ -571,7 +583,7 @@ func (w *World) operate(n *Node, op engine.Operation) {
 		why := ""
 		switch {
 		case fails:
-			why = "the script ended with exit code 1"
+			why = complaint
 		case !op.Op.Start:
 			delete(n.active, k)
 		}

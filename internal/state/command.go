@@ -74,6 +74,7 @@ const (
 	StepStopFailed  Step = "stop-failed"  // retries are used up; something may still run
 	StepReleased    Step = "released"     // stopped here without a plan, for want of a lease
 	StepFailed      Step = "failed"       // an active resource failed by itself
+	StepClimbed     Step = "climbed"      // a stop goes on with the next rung; changes what is known of the resources alone
 )
 
 // Report is what a group's owner says about the epoch that it works on. A

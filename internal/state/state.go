@@ -69,6 +69,7 @@ type Group struct {
 type Resource struct {
 	State cluster.ResourceState `json:"state"`
 	Why   string                `json:"why,omitempty"`
+	Rung  cluster.Rung          `json:"rung,omitempty"` // how far its stop had to climb; "": it did not
 }
 
 // Action names what a plan does.

@@ -562,7 +562,7 @@ func TestEntryComesBack(t *testing.T) {
 	e := Entry{Nonce: "n", Answer: &Answer{ID: "r1", Err: &api.Error{Code: "x", Message: "m", Hint: "h"}}, Commands: []Command{
 		setConfig(1, clusterFile), node("a", cluster.NodeUp, "a1"), {Want: &Want{"web", true, "so"}}, {Clear: &Clear{"web"}},
 		{Begin: &Begin{Group: "web", Epoch: 7, Plan: Plan{ID: "p1", Action: ActionMove, From: "a", To: "b", Cause: "a/1", Resource: "ip", Wanted: true, After: "reboot"}, Count: "c"}},
-		{Report: &Report{Group: "web", Epoch: 7, Node: "a", Step: StepFailed, Resource: "ip", Why: "w", Cause: "a/1", Resources: map[cluster.ResourceName]Resource{"ip": {cluster.ResourceFailed, "w"}}}},
+		{Report: &Report{Group: "web", Epoch: 7, Node: "a", Step: StepFailed, Resource: "ip", Why: "w", Cause: "a/1", Resources: map[cluster.ResourceName]Resource{"ip": {State: cluster.ResourceFailed, Why: "w", Rung: cluster.RungFinal}}}},
 		{Suspend: &Suspend{"check", "a", true}}, {Token: &SetToken{"t", &Token{Record: json.RawMessage(`{"a":1}`)}}}, {Link: &SetLink{"l", &Link{CA: "c"}}},
 	}}
 	back, err := DecodeEntry(e.Encode())

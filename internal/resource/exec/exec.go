@@ -129,15 +129,15 @@ func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 	if err := d.end(ctx, t.Resource.Name, rec); err != nil {
 		return fmt.Errorf("end what is left of an earlier process: %w", err)
 	}
-	rec = &record{Group: t.Group.Name, Epoch: t.Epoch, State: stateStarting, Boot: script.BootID()}
+	rec = &record{Group: t.Group.Name, Epoch: t.Epoch, State: stateStarting, Boot: script.BootID(), Mark: script.NewMark()}
 	if err := d.save(t.Resource.Name, rec); err != nil {
 		return err
 	}
 	if x.Mode == config.ExecAsync {
 		return d.startAsync(ctx, t, rec)
 	}
-	if err := d.runScript(ctx, t, "start", x.Start); err != nil {
-		return err
+	if err := d.runScript(ctx, t, rec, "start", x.Start); err != nil {
+		return errors.Join(err, d.save(t.Resource.Name, rec))
 	}
 	d.keepLog(t)
 	rec.State = stateActive
@@ -145,7 +145,7 @@ func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 }
 
 func (d *Driver) startAsync(ctx context.Context, t resource.Task, rec *record) error {
-	spec, err := d.spec(t, t.Resource.Exec.Start)
+	spec, err := d.spec(t, rec, t.Resource.Exec.Start)
 	if err != nil {
 		return fmt.Errorf("start script: %w", err)
 	}
@@ -168,6 +168,7 @@ func (d *Driver) startAsync(ctx context.Context, t resource.Task, rec *record) e
 		return fmt.Errorf("start script %s %s at once", spec.Path, outcome(p.Result()))
 	}
 	rec.State, rec.Process = stateActive, &id
+	rec.inCgroup(id.Cgroup)
 	if err := d.save(t.Resource.Name, rec); err != nil {
 		return errors.Join(err, d.end(ctx, t.Resource.Name, rec))
 	}
@@ -217,15 +218,59 @@ func (d *Driver) Stop(ctx context.Context, t resource.Task) error {
 	d.mu.Unlock()
 	var failed error
 	if x := t.Resource.Exec; x != nil && x.Stop != "" {
-		failed = d.runScript(ctx, t, "stop", x.Stop)
+		failed = d.runScript(ctx, t, rec, "stop", x.Stop)
+	}
+	if failed != nil {
+		failed = errors.Join(failed, d.save(t.Resource.Name, rec))
 	}
 	if err := errors.Join(failed, d.end(ctx, t.Resource.Name, rec)); err != nil {
 		return err
 	}
+	return d.gone(t.Resource.Name)
+}
+
+// gone notes that the resource is surely inactive.
+func (d *Driver) gone(name cluster.ResourceName) error {
 	d.mu.Lock()
-	delete(d.logs, t.Resource.Name)
+	delete(d.logs, name)
 	d.mu.Unlock()
-	return d.forget(t.Resource.Name)
+	return d.forget(name)
+}
+
+// killAfter is how long Force waits between SIGTERM and SIGKILL.
+const killAfter = 3 * time.Second
+
+// ErrUnknownProcesses: nothing that the scripts started can be found, so nobody
+// knows what the service consists of.
+var ErrUnknownProcesses = errors.New("no process that its scripts started is left here, so whether it still runs, " +
+	"for example under another service manager, is not known")
+
+// Force ends every process that the scripts left behind, and looks whether they
+// are gone. In mode sync it does not succeed where it finds none: what the
+// start script handed to somebody else is out of its reach.
+func (d *Driver) Force(ctx context.Context, t resource.Task) (string, error) {
+	rec, err := d.load(t.Resource.Name)
+	if err != nil {
+		return "", err
+	}
+	if rec == nil {
+		return "it was not active", nil
+	}
+	met, err := rec.family().End(ctx, killAfter)
+	if err != nil {
+		return "", err
+	}
+	if rec.Process != nil {
+		if err := d.end(ctx, t.Resource.Name, rec); err != nil {
+			return "", err
+		}
+	} else if len(met) == 0 {
+		return "", ErrUnknownProcesses
+	}
+	if len(met) == 0 {
+		return "its process had ended", d.gone(t.Resource.Name)
+	}
+	return script.Count(met) + " ended", d.gone(t.Resource.Name)
 }
 
 // end ends the supervised process of the record with all that it started.
@@ -308,13 +353,15 @@ func (d *Driver) Isolate(_ context.Context, t resource.Task) error {
 // Restore undoes Isolate.
 func (d *Driver) Restore(context.Context, resource.Task) error { return nil }
 
-// runScript runs a script to its success.
-func (d *Driver) runScript(ctx context.Context, t resource.Task, what, file string) error {
-	spec, err := d.spec(t, file)
+// runScript runs a script to its success, and notes in the record where what it
+// leaves behind is found.
+func (d *Driver) runScript(ctx context.Context, t resource.Task, rec *record, what, file string) error {
+	spec, err := d.spec(t, rec, file)
 	if err != nil {
 		return fmt.Errorf("%s script: %w", what, err)
 	}
 	r, err := script.Run(ctx, spec)
+	rec.inCgroup(r.Cgroup)
 	if r.LogError != nil {
 		d.log.Warn("the log of a script cannot be written", "resource", t.Resource.Name, "err", r.LogError)
 	}
@@ -333,12 +380,13 @@ type exitError struct{ script.Result }
 func (e *exitError) Error() string { return outcome(e.Result) }
 func (e *exitError) Unwrap() error { return e.Result.Err() }
 
-func (d *Driver) spec(t resource.Task, file string) (script.Spec, error) {
+func (d *Driver) spec(t resource.Task, rec *record, file string) (script.Spec, error) {
 	path := d.dirs.ResourceScript(string(t.Group.Name), string(t.Resource.Name), file)
 	if err := script.Check(path); err != nil {
 		return script.Spec{}, err
 	}
-	return script.Spec{Path: path, Env: d.product.EnvForTask(t), Log: d.logOf(t)}, nil
+	env := append(d.product.EnvForTask(t), script.MarkName+"="+rec.Mark)
+	return script.Spec{Path: path, Env: env, Log: d.logOf(t)}, nil
 }
 
 func (d *Driver) logOf(t resource.Task) script.Log {

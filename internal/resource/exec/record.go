@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/script"
@@ -25,6 +26,26 @@ type record struct {
 	State   string            `json:"state"`
 	Boot    string            `json:"boot"`
 	Process *script.Identity  `json:"process,omitempty"` // mode async, active
+	Mark    string            `json:"mark,omitempty"`    // script.MarkName of all that was started for it
+	Cgroups []string          `json:"cgroups,omitempty"` // of its start script and of stop scripts that failed
+}
+
+func (r *record) family() script.Family { return script.Family{Mark: r.Mark, Cgroups: r.Cgroups} }
+
+// inCgroup notes one more control group; "" is none. Those that are gone, and
+// the oldest of too many, are forgotten.
+func (r *record) inCgroup(dir string) {
+	const most = 16
+	if dir == "" || slices.Contains(r.Cgroups, dir) {
+		return
+	}
+	r.Cgroups = slices.DeleteFunc(append(r.Cgroups, dir), func(dir string) bool {
+		_, err := os.Stat(dir)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	if n := len(r.Cgroups); n > most {
+		r.Cgroups = append(r.Cgroups[:1], r.Cgroups[n-most+1:]...) // the first is the start script's
+	}
 }
 
 func (d *Driver) recordPath(name cluster.ResourceName) string {

@@ -106,6 +106,25 @@ func (d *Driver) Stop(_ context.Context, t resource.Task) error {
 	return d.remove(fip.Address)
 }
 
+// Force tries again to take the address off every interface, whatever single
+// removals come to; what counts is that it is nowhere at the end.
+func (d *Driver) Force(ctx context.Context, t resource.Task) (string, error) {
+	for {
+		err := d.Stop(ctx, t)
+		if err == nil {
+			return "the address is on no interface of this node any more", nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(forceEvery):
+		}
+	}
+}
+
+// forceEvery is how often Force tries to take an address off.
+const forceEvery = 200 * time.Millisecond
+
 // Check says whether the address is on this node. If it is, it is announced and
 // watched from now on.
 func (d *Driver) Check(_ context.Context, t resource.Task) (bool, error) {

@@ -375,3 +375,21 @@ func TestResourceWithoutAddress(t *testing.T) {
 		t.Error("started")
 	}
 }
+
+func TestForceTriesUntilItIsGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *node) {
+		n.start(t, task())
+		begin := time.Now()
+		n.net.Fail("remove", errors.New("device or resource busy"))
+		if err := n.Stop(t.Context(), task()); err == nil {
+			t.Error("it could not be removed, and nobody said so")
+		}
+		time.AfterFunc(time.Second, func() { n.net.Fail("remove", nil) })
+		if how, err := n.Force(t.Context(), task()); err != nil || how == "" || time.Since(begin) < time.Second {
+			t.Errorf("%q %v", how, err)
+		}
+		if _, ok := n.has(t, fip); ok {
+			t.Error("it is still there")
+		}
+	})
+}
