@@ -12,6 +12,7 @@ import (
 func (b *builder) advise() {
 	b.adviseVotes()
 	b.adviseNetworks()
+	b.adviseFences()
 	for i, g := range b.raw.Groups.items {
 		b.adviseGroup(g, &b.f.Groups[i])
 	}

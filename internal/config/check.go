@@ -15,6 +15,7 @@ func (b *builder) check() {
 	b.checkNodes()
 	b.checkTiming()
 	b.checkArbitration()
+	b.checkFences()
 	b.checkGroups()
 	b.checkMonitors()
 	b.checkResets()

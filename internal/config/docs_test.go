@@ -53,6 +53,8 @@ func keysAsMarkdown() string {
 	table("The file", "", reflect.TypeFor[rawFile]())
 	table("A node: nodes.NAME", "", reflect.TypeFor[rawNode]())
 	table("Arbitration by ping: arbitration: [{ping: …}]", "", reflect.TypeFor[rawPing]())
+	table("A step of a node's fence: nodes.NAME.fence: [[{…}]]", "", reflect.TypeFor[rawStep]())
+	table("A fence device: fences.NAME", "", reflect.TypeFor[rawFence]())
 	table("timing", "", reflect.TypeFor[rawTiming]())
 	table("A group: groups.NAME", "", reflect.TypeFor[rawGroup]())
 	for _, v := range resourceKinds {

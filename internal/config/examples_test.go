@@ -73,6 +73,7 @@ func TestExampleGuests(t *testing.T) {
 			{Name: "CLP-2", Addresses: addrs("192.168.10.2", "10.2.102.52"), Public: netip.MustParseAddr("10.2.102.52")},
 		},
 		Arbitration: []config.Arbitrator{{Kind: config.ArbitrateNone}},
+		FenceCheck:  5 * time.Minute,
 		Timing:      defaultTiming,
 		Groups: []config.Group{{
 			Name: "failover", Nodes: nodes, Startup: config.Auto, Failover: config.Auto, Failback: config.Manual,
@@ -122,8 +123,9 @@ func TestExampleHost(t *testing.T) {
 	}
 	want := &config.File{
 		Cluster: "bay7-esx", Comment: "hypervisor host; the guests are not under its management", Port: 29002,
-		Nodes:  []config.Node{{Name: "bay7-esx", Addresses: addrs("10.2.102.17"), Public: netip.MustParseAddr("10.2.102.17")}},
-		Timing: defaultTiming,
+		Nodes:      []config.Node{{Name: "bay7-esx", Addresses: addrs("10.2.102.17"), Public: netip.MustParseAddr("10.2.102.17")}},
+		FenceCheck: 5 * time.Minute,
+		Timing:     defaultTiming,
 		Monitors: []config.Monitor{
 			userspace(90*time.Second, nodes),
 			asks(nicLink("miiw-vmnic0", "vmnic0", nodes)),

@@ -15,6 +15,8 @@ type File struct {
 	Port        uint16 // tcp API and requests, udp heartbeats; default 29002
 	Nodes       []Node // in file order, which is the order of preference; 1 to 32
 	Arbitration []Arbitrator
+	Fences      []Fence
+	FenceCheck  time.Duration // how often the fence devices of the other nodes are tried; 0: never
 	Timing      Timing
 	Groups      []Group
 	Monitors    []Monitor
@@ -26,9 +28,29 @@ type File struct {
 // Node is one machine of the cluster.
 type Node struct {
 	Name      cluster.NodeName
-	Addresses []netip.Addr // by priority, the interconnect first; 1 to 8
-	Public    netip.Addr   // where clients and administrators reach it; default: the last address
-	Witness   bool         // a vote without groups
+	Addresses []netip.Addr  // by priority, the interconnect first; 1 to 8
+	Public    netip.Addr    // where clients and administrators reach it; default: the last address
+	Witness   bool          // a vote without groups
+	Fence     [][]FenceStep // levels in order; empty: it cannot be forced off
+}
+
+// FenceStep is one device of a level. All steps of a level must succeed.
+type FenceStep struct {
+	Device string // a name of File.Fences
+	Plug   string // what the device calls the node
+	Delay  time.Duration
+}
+
+// Fence is a device that can force nodes off from outside. It is an agent or a
+// link.
+type Fence struct {
+	Name    string
+	Comment string
+	Agent   string            // a program of fence-agents, without its directory
+	Options map[string]string // for the agent; may hold secrets
+	Link    cluster.LinkName  // a linked cluster that does it
+	Timeout time.Duration     // of switching off and of seeing that it is off
+	Verify  bool              // off counts only when the device says that it is
 }
 
 // Arbitrator is one way to decide who goes on when no majority is left.
@@ -238,6 +260,16 @@ func (f *File) Node(n cluster.NodeName) *Node {
 	for i := range f.Nodes {
 		if f.Nodes[i].Name == n {
 			return &f.Nodes[i]
+		}
+	}
+	return nil
+}
+
+// Fence returns the fence device of that name, or nil.
+func (f *File) Fence(name string) *Fence {
+	for i := range f.Fences {
+		if f.Fences[i].Name == name {
+			return &f.Fences[i]
 		}
 	}
 	return nil

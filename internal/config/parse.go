@@ -59,6 +59,10 @@ func (b *builder) build() {
 	for _, a := range r.Arbitration.items {
 		f.Arbitration = append(f.Arbitration, Arbitrator{Kind: a.kind, Targets: addresses(a.ping.Targets), Need: int(a.ping.Need.val)})
 	}
+	for _, e := range r.Fences.items {
+		f.Fences = append(f.Fences, fence(e))
+	}
+	f.FenceCheck = r.FenceCheck.val
 	f.Timing = timing(&r.Timing)
 	for _, e := range r.Groups.items {
 		f.Groups = append(f.Groups, b.group(e))
@@ -70,7 +74,7 @@ func (b *builder) build() {
 }
 
 func node(e *entry[rawNode]) Node {
-	n := Node{Name: cluster.NodeName(e.name), Addresses: addresses(e.val.Addresses), Public: e.val.Public.val, Witness: e.val.Witness.val}
+	n := Node{Name: cluster.NodeName(e.name), Addresses: addresses(e.val.Addresses), Public: e.val.Public.val, Witness: e.val.Witness.val, Fence: fenceLevels(e)}
 	if !n.Public.IsValid() && len(n.Addresses) > 0 {
 		n.Public = n.Addresses[len(n.Addresses)-1]
 	}

@@ -20,6 +20,8 @@ type rawFile struct {
 	Port        rawInt                 `yaml:"port" range:"1..65535" default:"29002" doc:"tcp port of the API and of requests, udp port of heartbeats, the same on every node"`
 	Nodes       rawMap[rawNode]        `yaml:"nodes" need:"true" range:"1..32" doc:"the machines of the cluster by name, in the order of preference; seven of them have a vote at a time"`
 	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..2" doc:"how two nodes without a witness decide who goes on when they lose each other: fence (who has forced the other off goes on; if that fails, the next of the list rules), ping with its targets, or none (both go on)" unless:"nobody goes on alone"`
+	Fences      rawMap[rawFence]       `yaml:"fences" range:"0..64" doc:"devices that can force a node off from outside, by name; which of them are for a node is written at the node"`
+	FenceCheck  rawDuration            `yaml:"fence_check" range:"0s..24h" default:"5m" doc:"how often every node tries whether the fence devices of the others answer, without switching anything; 0 never"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
@@ -28,9 +30,30 @@ type rawFile struct {
 
 type rawNode struct {
 	src
-	Addresses rawList[rawAddr] `yaml:"addresses" need:"true" range:"1..8" doc:"IP addresses by priority, the interconnect first; the first addresses of all nodes are one network, the second ones another"`
-	Public    rawAddr          `yaml:"public" doc:"where clients and administrators reach the node" unless:"the last of addresses"`
-	Witness   rawBool          `yaml:"witness" default:"false" doc:"the node has a vote, and never runs a group"`
+	Addresses rawList[rawAddr]  `yaml:"addresses" need:"true" range:"1..8" doc:"IP addresses by priority, the interconnect first; the first addresses of all nodes are one network, the second ones another"`
+	Public    rawAddr           `yaml:"public" doc:"where clients and administrators reach the node" unless:"the last of addresses"`
+	Witness   rawBool           `yaml:"witness" default:"false" doc:"the node has a vote, and never runs a group"`
+	Fence     rawList[rawLevel] `yaml:"fence" range:"0..8" each:"1..8" doc:"how the others force this node off: levels in order, each a list of steps; when a step fails, the next level is tried" unless:"it cannot be forced off"`
+}
+
+// rawLevel is one level of a node's fence: all its steps must succeed.
+type rawLevel = rawList[rawStep]
+
+type rawStep struct {
+	src
+	Device rawText     `yaml:"device" need:"true" is:"name" doc:"one of fences"`
+	Plug   rawText     `yaml:"plug" is:"line" doc:"what the device calls the node: an outlet, the name of a guest" unless:"the name of the node"`
+	Delay  rawDuration `yaml:"delay" range:"0s..5m" default:"0s" doc:"how long to wait before it; where each of two nodes may force the other off, the one with the delay survives"`
+}
+
+type rawFence struct {
+	src
+	Comment rawText         `yaml:"comment" is:"line" doc:"a note for people"`
+	Agent   rawText         `yaml:"agent" is:"agent" doc:"a program of fence-agents in /usr/sbin, for example fence_ipmilan; it is this or link"`
+	Options rawMap[rawText] `yaml:"options" range:"0..50" is:"line" doc:"what the agent needs to know, by the names of its meta-data, for example {ip: 10.0.0.9, username: tasuki, password_script: /etc/tasuki/ipmi-password}"`
+	Link    rawText         `yaml:"link" is:"name" doc:"a linked cluster that switches the nodes off for us, for example the host that they are guests of"`
+	Timeout rawDuration     `yaml:"timeout" range:"1s..10m" doc:"time limit of switching off and of seeing that it is off; reaching it is a failure" unless:"20s, with link 10s"`
+	Verify  rawBool         `yaml:"verify" default:"true" doc:"ask the device whether the node is off before it counts as off"`
 }
 
 type rawArbitrator struct {

@@ -77,6 +77,7 @@ func (f *File) settings() *settings {
 		key := fmt.Sprintf("arbitration.%d", i+1)
 		top.but(key, strings.TrimSpace(string(a.Kind)+" "+words(a.Targets)+needed(a)), quietly("applied at once; it decides when the nodes lose each other next time"))
 	}
+	f.fenceSettings(top)
 	top.effect = quietly("applied at once on every node")
 	top.set("timing.profile", f.Timing.Profile)
 	top.set("timing.heartbeat", f.Timing.Heartbeat)
@@ -108,6 +109,11 @@ func (f *File) nodeSettings(top scope) {
 		}, quietly("the other nodes talk to %s over these addresses at once", n.Name))
 		s.set("addresses", n.Addresses)
 		s.but("public", n.Public, quietly("only shown to people"))
+		for i, level := range n.Fence {
+			for j, step := range level {
+				s.but(fmt.Sprintf("fence.%d.%d", i+1, j+1), step, quietly("used when %s must be forced off next time", n.Name))
+			}
+		}
 		s.but("witness", n.Witness, func(_, now string) Effect {
 			if now == "true" {
 				return Effect{Kind: EffectStopGroup, Text: fmt.Sprintf("node %s runs no groups any more; refused while one is active there", n.Name)}

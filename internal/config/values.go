@@ -31,6 +31,7 @@ var forms = map[string]form{
 	"device": {regexp.MustCompile(`^[A-Za-z0-9._-][A-Za-z0-9._:@-]{0,14}$`), "write the name that `ip link` shows, at most 15 characters"},
 	"line":   {regexp.MustCompile(`^[^\x00-\x1f]{1,200}$`), "write one line of at most 200 characters"},
 	"path":   {regexp.MustCompile(`^/?[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`), "write an absolute path, or a file name"},
+	"agent":  {regexp.MustCompile(`^fence_[a-z0-9_]{1,60}$`), "write the name of a program of fence-agents without its directory, for example fence_ipmilan"},
 	"abs":    {regexp.MustCompile(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
 }
 
@@ -52,7 +53,7 @@ func short(text string) string {
 	return text
 }
 
-var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path"}
+var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path", "agent": "fence agent"}
 
 // scalar returns the text of a single value, or tells that it is none.
 func (d *decoder) scalar(n *yaml.Node, f field, want string) (string, bool) {
