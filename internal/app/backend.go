@@ -424,7 +424,7 @@ func (d *Daemon) RedeemLink(ctx context.Context, r api.LinkRequest) (api.LinkRep
 		}
 		ln := api.LinkNode{Name: n.Name}
 		for _, a := range n.Addresses {
-			ln.Addresses = append(ln.Addresses, netip.AddrPortFrom(a, f.Port).String())
+			ln.Addresses = append(ln.Addresses, netip.AddrPortFrom(a, f.PortOf(&n)).String())
 		}
 		reply.Nodes = append(reply.Nodes, ln)
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,9 @@ type Daemon struct {
 	node    cluster.NodeName
 	ctx     context.Context // ends when the daemon ends
 	product script.Product
+	// The ports that count until the daemon starts anew: of nodes that name
+	// none, and of this one.
+	clusterPort, port uint16
 
 	id       *identity.Identity
 	store    *store.Store
@@ -258,7 +262,7 @@ func (d *Daemon) reconfigure(f *config.File) {
 	var ps []peer.Peer
 	for _, n := range f.Nodes {
 		if n.Name != d.node {
-			ps = append(ps, peer.Peer{Name: n.Name, Addresses: n.Addresses})
+			ps = append(ps, peer.Peer{Name: n.Name, Addresses: n.Addresses, Port: cmp.Or(n.Port, d.clusterPort)})
 		}
 	}
 	d.peers.SetPeers(ps, self.Addresses)

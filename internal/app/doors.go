@@ -31,13 +31,12 @@ func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
 		return nil, err
 	}
 	var lc net.ListenConfig
-	port := d.file().Port
 	// All addresses: one that appears later is served too.
-	public, err := lc.Listen(ctx, "tcp", fmt.Sprintf(":%d", port))
+	public, err := lc.Listen(ctx, "tcp", fmt.Sprintf(":%d", d.port))
 	if err != nil {
 		_ = local.Close()
-		return nil, &api.Error{Code: "port-taken", Message: fmt.Sprintf("tcp port %d cannot be opened: %v", port, err),
-			Hint: "is another daemon running, or should the cluster file name another port?"}
+		return nil, &api.Error{Code: "port-taken", Message: fmt.Sprintf("tcp port %d cannot be opened: %v", d.port, err),
+			Hint: "is another daemon running, or should the cluster file name another port for this node?"}
 	}
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 	away := newTurnedAway(d.record)

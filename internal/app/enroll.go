@@ -137,7 +137,7 @@ func addresses(f *config.File, first cluster.NodeName) []netip.AddrPort {
 	add := func(n *config.Node) {
 		for _, a := range n.Addresses {
 			if len(out) < 16 {
-				out = append(out, netip.AddrPortFrom(a, f.Port))
+				out = append(out, netip.AddrPortFrom(a, f.PortOf(n)))
 			}
 		}
 	}

@@ -138,9 +138,10 @@ func (d *Daemon) open(closers *closeStack) error {
 			Hint: "its state directory was lost: take its identity away too and join again"}
 	}
 	d.current.Store(m.File())
+	d.clusterPort, d.port = m.File().Port, m.File().PortOf(m.File().Node(d.node))
 	d.loop = engine.NewLoop(m, d)
 	d.peers = peer.New(peer.Options{
-		Self: d.node, Boot: daemon, Port: m.File().Port, Log: d.log, TLS: id.PeerTLS, Receive: d.received, Key: d.newKey,
+		Self: d.node, Boot: daemon, Log: d.log, TLS: id.PeerTLS, Receive: d.received, Key: d.newKey,
 	})
 	return nil
 }
@@ -179,7 +180,7 @@ func (d *Daemon) wire(closers *closeStack) error {
 	d.network = network
 	closers.push("network", func() error { network.Close(); return nil })
 	f := d.file()
-	d.beats = heartbeat.New(heartbeat.Options{Port: f.Port, Log: d.log, Receive: func(from cluster.NodeName, path int, payload []byte) {
+	d.beats = heartbeat.New(heartbeat.Options{Port: d.port, Log: d.log, Receive: func(from cluster.NodeName, path int, payload []byte) {
 		d.loop.Offer(engine.Event{Beat: &engine.BeatIn{From: from, Path: path, Payload: payload}})
 		d.peers.Kick(from, path)
 	}})

@@ -63,6 +63,7 @@ func TestDiff(t *testing.T) {
 			"none nodes: alpha beta gamma -> alpha beta delta gamma", "none groups.db.nodes: alpha beta -> alpha beta delta",
 			"restart-monitor monitors.nic.nodes: alpha beta -> alpha beta delta", "none nodes.delta: nothing -> 192.168.10.4 10.0.0.4",
 		}},
+		"node port": {"witness: true", "port: 29012, witness: true", []string{"none nodes.gamma.port: nothing -> 29012"}},
 		"node gone": {"  gamma: {addresses: [192.168.10.3, 10.0.0.3], witness: true}\n", "", []string{
 			"stop-group nodes.gamma: 192.168.10.3 10.0.0.3 -> nothing", "none nodes: alpha beta gamma -> alpha beta",
 		}},

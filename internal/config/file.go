@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 type File struct {
 	Cluster     cluster.Name
 	Comment     string
-	Port        uint16 // tcp API and requests, udp heartbeats; default 29002
+	Port        uint16 // tcp API and requests, udp heartbeats, of nodes that name no other; default 29002
 	Nodes       []Node // in file order, which is the order of preference; 1 to 32
 	Arbitration []Arbitrator
 	Fences      []Fence
@@ -30,6 +31,7 @@ type Node struct {
 	Name      cluster.NodeName
 	Addresses []netip.Addr  // by priority, the interconnect first; 1 to 8
 	Public    netip.Addr    // where clients and administrators reach it; default: the last address
+	Port      uint16        // 0: the port of the cluster; see PortOf
 	Witness   bool          // a vote without groups
 	Fence     [][]FenceStep // levels in order; empty: it cannot be forced off
 }
@@ -254,6 +256,9 @@ type Requests struct {
 	ScriptDirectory string
 	ScriptTimeout   time.Duration
 }
+
+// PortOf returns the port on which a node listens, tcp and udp.
+func (f *File) PortOf(n *Node) uint16 { return cmp.Or(n.Port, f.Port) }
 
 // Node returns the node of that name, or nil.
 func (f *File) Node(n cluster.NodeName) *Node {

@@ -74,7 +74,7 @@ func (b *builder) build() {
 }
 
 func node(e *entry[rawNode]) Node {
-	n := Node{Name: cluster.NodeName(e.name), Addresses: addresses(e.val.Addresses), Public: e.val.Public.val, Witness: e.val.Witness.val, Fence: fenceLevels(e)}
+	n := Node{Name: cluster.NodeName(e.name), Addresses: addresses(e.val.Addresses), Public: e.val.Public.val, Port: uint16(e.val.Port.val), Witness: e.val.Witness.val, Fence: fenceLevels(e)}
 	if !n.Public.IsValid() && len(n.Addresses) > 0 {
 		n.Public = n.Addresses[len(n.Addresses)-1]
 	}

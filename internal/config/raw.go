@@ -17,7 +17,7 @@ type rawFile struct {
 	src
 	Cluster     rawText                `yaml:"cluster" need:"true" is:"name" doc:"the name of the cluster; it cannot change later"`
 	Comment     rawText                `yaml:"comment" is:"line" doc:"a note for people"`
-	Port        rawInt                 `yaml:"port" range:"1..65535" default:"29002" doc:"tcp port of the API and of requests, udp port of heartbeats, the same on every node"`
+	Port        rawInt                 `yaml:"port" range:"1..65535" default:"29002" doc:"tcp port of the API and of requests, udp port of heartbeats, on every node that names no other"`
 	Nodes       rawMap[rawNode]        `yaml:"nodes" need:"true" range:"1..32" doc:"the machines of the cluster by name, in the order of preference; seven of them have a vote at a time"`
 	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..2" doc:"how two nodes without a witness decide who goes on when they lose each other: fence (who has forced the other off goes on; if that fails, the next of the list rules), ping with its targets, or none (both go on)" unless:"nobody goes on alone"`
 	Fences      rawMap[rawFence]       `yaml:"fences" range:"0..64" doc:"devices that can force a node off from outside, by name; which of them are for a node is written at the node"`
@@ -32,6 +32,7 @@ type rawNode struct {
 	src
 	Addresses rawList[rawAddr]  `yaml:"addresses" need:"true" range:"1..8" doc:"IP addresses by priority, the interconnect first; the first addresses of all nodes are one network, the second ones another"`
 	Public    rawAddr           `yaml:"public" doc:"where clients and administrators reach the node" unless:"the last of addresses"`
+	Port      rawInt            `yaml:"port" range:"1..65535" doc:"tcp and udp port of this node, where another daemon or witness on the same machine has that of the cluster" unless:"the port of the cluster"`
 	Witness   rawBool           `yaml:"witness" default:"false" doc:"the node has a vote, and never runs a group"`
 	Fence     rawList[rawLevel] `yaml:"fence" range:"0..8" each:"1..8" doc:"how the others force this node off: levels in order, each a list of steps; when a step fails, the next level is tried" unless:"it cannot be forced off"`
 }

@@ -96,6 +96,14 @@ func (f *File) settings() *settings {
 	return all
 }
 
+// port shows a port of a node; none where it is that of the cluster.
+func port(p uint16) string {
+	if p == 0 {
+		return ""
+	}
+	return fmt.Sprint(p)
+}
+
 func (f *File) nodeSettings(top scope) {
 	var order []cluster.NodeName
 	for i := range f.Nodes {
@@ -109,6 +117,7 @@ func (f *File) nodeSettings(top scope) {
 		}, quietly("the other nodes talk to %s over these addresses at once", n.Name))
 		s.set("addresses", n.Addresses)
 		s.but("public", n.Public, quietly("only shown to people"))
+		s.but("port", port(n.Port), quietly("the others look for %s there at once, its daemon uses it from its next start: restart that one", n.Name))
 		for i, level := range n.Fence {
 			for j, step := range level {
 				s.but(fmt.Sprintf("fence.%d.%d", i+1, j+1), step, quietly("used when %s must be forced off next time", n.Name))

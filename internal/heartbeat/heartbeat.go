@@ -19,7 +19,7 @@ const (
 
 // Options of a Transport. All but Log must be set.
 type Options struct {
-	Port uint16 // of every node
+	Port uint16 // that we receive on
 	Log  *slog.Logger
 	// Receive gets what a peer sent, in the order of arrival on a path, at the
 	// same time from several paths. The payload is the receiver's own. While it
@@ -31,6 +31,7 @@ type Options struct {
 type Peer struct {
 	Name      cluster.NodeName
 	Addresses []netip.Addr // path i leads from our address i to this address i
+	Port      uint16
 }
 
 // Stats counts datagrams since the start.
@@ -77,7 +78,7 @@ type peer struct {
 }
 
 type route struct {
-	remote netip.Addr
+	remote netip.AddrPort
 	socket *socket
 	fails  atomic.Bool // the latest datagram was not sent
 }
@@ -112,7 +113,7 @@ func (t *Transport) SetPeers(peers []Peer, self []netip.Addr) {
 		p.paths = make([]*route, min(len(own), len(n.Addresses)))
 		for i := range p.paths {
 			if a := n.Addresses[i].Unmap(); a.Is4() == own[i].local.Is4() {
-				p.paths[i] = &route{remote: a, socket: own[i]}
+				p.paths[i] = &route{remote: netip.AddrPortFrom(a, n.Port), socket: own[i]}
 			}
 		}
 	}

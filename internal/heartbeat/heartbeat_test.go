@@ -316,8 +316,8 @@ func beat(t testing.TB, from, to *end, name, sender cluster.NodeName, path int, 
 
 func TestOnEveryPath(t *testing.T) {
 	atA, atB := addresses("127.0.73.1", "127.0.74.1", "::1"), addresses("127.0.73.2", "127.0.74.2", "::1")
-	a := start(t, atA[:2], Peer{"b", atB})
-	b := start(t, atB, Peer{"a", atA[:2]})
+	a := start(t, atA[:2], Peer{"b", atB, port})
+	b := start(t, atB, Peer{"a", atA[:2], port})
 	a.Send("b", 0, []byte("no key yet"))
 	b.Send("a", 0, []byte("no key yet"))
 	rekey(t, a.Transport, b.Transport, 1)
@@ -345,7 +345,7 @@ func TestIPv6(t *testing.T) {
 	// There is one loopback address, so the node sends to itself, and the test
 	// plays the other one.
 	at := addresses("::1")
-	b := start(t, at, Peer{"a", at})
+	b := start(t, at, Peer{"a", at, port})
 	a := New(Options{})
 	rekey(t, a, b.Transport, 1)
 	until(t, "over IPv6", func() bool {
@@ -358,7 +358,7 @@ func TestIPv6(t *testing.T) {
 
 func TestAcceptorSendsUnderBothKeys(t *testing.T) {
 	atA, atB := addresses("127.0.73.1"), addresses("127.0.73.2")
-	a, b := start(t, atA, Peer{"b", atB}), start(t, atB, Peer{"a", atA})
+	a, b := start(t, atA, Peer{"b", atB, port}), start(t, atB, Peer{"a", atA, port})
 	// The dialer's datagrams do not arrive; the acceptor's must all the same.
 	rekey(t, a.Transport, b.Transport, 1)
 	beat(t, b, a, "a", "b", 0, "first key")
@@ -366,7 +366,7 @@ func TestAcceptorSendsUnderBothKeys(t *testing.T) {
 	beat(t, b, a, "a", "b", 0, "second key")
 	// The dialer lost its keys, and knows only the latest.
 	a.SetPeers(nil, atA)
-	a.SetPeers([]Peer{{"b", atB}}, atA)
+	a.SetPeers([]Peer{{"b", atB, port}}, atA)
 	rekey(t, a.Transport, b.Transport, 3)
 	beat(t, b, a, "a", "b", 0, "third key")
 	// One datagram of the dialer ends the trial.
@@ -380,7 +380,7 @@ func TestAcceptorSendsUnderBothKeys(t *testing.T) {
 
 func TestKeysRollOverWithoutALoss(t *testing.T) {
 	atA, atB := addresses("127.0.73.1"), addresses("127.0.73.2")
-	a, b := start(t, atA, Peer{"b", atB}), start(t, atB, Peer{"a", atA})
+	a, b := start(t, atA, Peer{"b", atB, port}), start(t, atB, Peer{"a", atA, port})
 	rekey(t, a.Transport, b.Transport, 1)
 	beat(t, a, b, "b", "a", 0, "ready")
 	beat(t, b, a, "a", "b", 0, "ready")
@@ -402,20 +402,20 @@ func TestKeysRollOverWithoutALoss(t *testing.T) {
 
 func TestSetPeersWhileRunning(t *testing.T) {
 	atA, atB := addresses("127.0.73.1", "127.0.74.1"), addresses("127.0.73.2", "127.0.74.2")
-	a, b := start(t, atA[:1], Peer{"b", atB[:1]}), start(t, atB[:1], Peer{"a", atA[:1]})
+	a, b := start(t, atA[:1], Peer{"b", atB[:1], port}), start(t, atB[:1], Peer{"a", atA[:1], port})
 	rekey(t, a.Transport, b.Transport, 1)
 	beat(t, a, b, "b", "a", 0, "one network")
-	a.SetPeers([]Peer{{"b", atB}}, atA)
-	b.SetPeers([]Peer{{"a", atA}}, atB)
+	a.SetPeers([]Peer{{"b", atB, port}}, atA)
+	b.SetPeers([]Peer{{"a", atA, port}}, atB)
 	beat(t, a, b, "b", "a", 1, "two networks")
 	turn := func(l []netip.Addr) []netip.Addr { return []netip.Addr{l[1], l[0]} }
-	a.SetPeers([]Peer{{"b", turn(atB)}}, turn(atA))
-	b.SetPeers([]Peer{{"a", turn(atA)}}, turn(atB))
+	a.SetPeers([]Peer{{"b", turn(atB), port}}, turn(atA))
+	b.SetPeers([]Peer{{"a", turn(atA), port}}, turn(atB))
 	beat(t, a, b, "b", "a", 0, "turned")
 	if b.sockets[atB[1]].path.Load() != 0 {
 		t.Error("the order of paths did not change")
 	}
-	b.SetPeers([]Peer{{"a", atA[1:]}}, atB[1:])
+	b.SetPeers([]Peer{{"a", atA[1:], port}}, atB[1:])
 	until(t, "the socket is closed", func() bool {
 		l, err := net.ListenPacket("udp4", netip.AddrPortFrom(atB[0], port).String())
 		if err != nil {
@@ -432,7 +432,7 @@ func TestASocketIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := start(t, atA, Peer{"b", atB}), start(t, atB, Peer{"a", atA})
+	a, b := start(t, atA, Peer{"b", atB, port}), start(t, atB, Peer{"a", atA, port})
 	rekey(t, a.Transport, b.Transport, 1)
 	b.Send("a", 0, nil)
 	if s := b.Stats(); s.SendErrors != 1 || s.Sent != 0 {
@@ -466,7 +466,7 @@ func TestMarkedAsNetworkControl(t *testing.T) {
 // A flood on the port from a stranger must not keep heartbeats away.
 func TestFlood(t *testing.T) {
 	atA, atB := addresses("127.0.73.1"), addresses("127.0.73.2")
-	a, b := start(t, atA, Peer{"b", atB}), start(t, atB, Peer{"a", atA})
+	a, b := start(t, atA, Peer{"b", atB, port}), start(t, atB, Peer{"a", atA, port})
 	rekey(t, a.Transport, b.Transport, 1)
 	beat(t, a, b, "b", "a", 0, "before")
 	junk := packet(a.Transport, "b", strings.Repeat("x", 300))
@@ -558,7 +558,7 @@ func BenchmarkSealAndOpen(bench *testing.B) {
 
 func BenchmarkLoopback(bench *testing.B) {
 	atA, atB := addresses("127.0.73.1"), addresses("127.0.73.2")
-	a, b := start(bench, atA, Peer{"b", atB}), start(bench, atB, Peer{"a", atA})
+	a, b := start(bench, atA, Peer{"b", atB, port}), start(bench, atB, Peer{"a", atA, port})
 	rekey(bench, a.Transport, b.Transport, 1)
 	beat(bench, a, b, "b", "a", 0, "ready")
 	heard := make(chan struct{}, 1)

@@ -151,17 +151,17 @@ var errNoSocket = errors.New("no socket on the local address")
 
 // send seals payload and sends it. It never waits: what the kernel cannot take
 // at once fails.
-func (s *socket) send(b *box, to netip.Addr, payload []byte) error {
+func (s *socket) send(b *box, to netip.AddrPort, payload []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.raw == nil {
 		return errNoSocket
 	}
 	s.out = b.sealTo(s.buf[:0], payload)
-	if to.Is6() {
-		s.to6 = unix.SockaddrInet6{Port: int(s.t.opt.Port), Addr: to.As16()}
+	if to.Addr().Is6() {
+		s.to6 = unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
 	} else {
-		s.to4 = unix.SockaddrInet4{Port: int(s.t.opt.Port), Addr: to.As4()}
+		s.to4 = unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
 	}
 	if err := s.raw.Write(s.write); err != nil {
 		return err

@@ -42,13 +42,13 @@ const (
 type Peer struct {
 	Name      cluster.NodeName
 	Addresses []netip.Addr
+	Port      uint16
 }
 
 // Options of New.
 type Options struct {
 	Self    cluster.NodeName
 	Boot    string // of this daemon: messages of an earlier one are not confused with ours
-	Port    uint16
 	Log     *slog.Logger
 	TLS     func(cluster.NodeName) *tls.Config
 	Receive func(from cluster.NodeName, class Class, msg []byte)
@@ -72,6 +72,7 @@ type Transport struct {
 type remote struct {
 	name  cluster.NodeName
 	addrs []netip.Addr
+	port  atomic.Uint32      // that the next dial uses
 	stop  context.CancelFunc // of its dialers
 	kick  []chan struct{}    // by path, capacity 1: dial now
 
@@ -130,11 +131,14 @@ func (t *Transport) SetPeers(peers []Peer, self []netip.Addr) {
 		keep[p.Name] = true
 		if r := t.peers[p.Name]; r != nil {
 			if same && slices.Equal(r.addrs, p.Addresses) {
+				// A connection that stands brings the peer its new port.
+				r.port.Store(uint32(p.Port))
 				continue
 			}
 			r.shut()
 		}
 		r := &remote{name: p.Name, addrs: slices.Clone(p.Addresses), conns: map[int]*conn{}}
+		r.port.Store(uint32(p.Port))
 		t.peers[p.Name] = r
 		if t.ctx != nil {
 			t.dialAll(r)
@@ -216,7 +220,7 @@ func (t *Transport) dial(ctx context.Context, r *remote, path int, local netip.A
 
 func (t *Transport) connect(ctx context.Context, r *remote, path int, local netip.Addr) error {
 	d := net.Dialer{Timeout: dialTimeout, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))}
-	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(r.addrs[path], t.opt.Port).String())
+	raw, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(r.addrs[path], uint16(r.port.Load())).String())
 	if err != nil {
 		return err
 	}

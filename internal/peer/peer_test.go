@@ -26,13 +26,12 @@ type node struct {
 	name  cluster.NodeName
 	id    *identity.Identity
 	addrs []netip.Addr
+	port  uint16
 	peers *Transport
 	beats *heartbeat.Transport
 	msgs  chan string
 	heard chan int
 }
-
-const port = 42902
 
 func start(t *testing.T) (a, b *node) {
 	t.Helper()
@@ -53,8 +52,8 @@ func start(t *testing.T) (a, b *node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a = &node{name: "a", id: first, addrs: []netip.Addr{netip.MustParseAddr("127.0.71.1"), netip.MustParseAddr("127.0.72.1")}}
-	b = &node{name: "b", id: second, addrs: []netip.Addr{netip.MustParseAddr("127.0.71.2"), netip.MustParseAddr("127.0.72.2")}}
+	a = &node{name: "a", id: first, port: 42902, addrs: []netip.Addr{netip.MustParseAddr("127.0.71.1"), netip.MustParseAddr("127.0.72.1")}}
+	b = &node{name: "b", id: second, port: 42912, addrs: []netip.Addr{netip.MustParseAddr("127.0.71.2"), netip.MustParseAddr("127.0.72.2")}}
 	for _, p := range [][2]*node{{a, b}, {b, a}} {
 		p[0].run(t, p[1])
 	}
@@ -64,9 +63,9 @@ func start(t *testing.T) (a, b *node) {
 func (n *node) run(t *testing.T, other *node) {
 	log := slog.New(slog.DiscardHandler)
 	n.msgs, n.heard = make(chan string, 10_000), make(chan int, 10_000)
-	n.beats = heartbeat.New(heartbeat.Options{Port: port, Log: log, Receive: func(_ cluster.NodeName, path int, _ []byte) { n.heard <- path }})
+	n.beats = heartbeat.New(heartbeat.Options{Port: n.port, Log: log, Receive: func(_ cluster.NodeName, path int, _ []byte) { n.heard <- path }})
 	n.peers = New(Options{
-		Self: n.name, Boot: string(n.name) + "1", Port: port, Log: log, TLS: n.id.PeerTLS,
+		Self: n.name, Boot: string(n.name) + "1", Log: log, TLS: n.id.PeerTLS,
 		Receive: func(_ cluster.NodeName, _ Class, msg []byte) { n.msgs <- string(msg) },
 		Key: func(p cluster.NodeName, secret []byte, dialer bool) {
 			if err := n.beats.AddKey(p, heartbeat.Key{Secret: secret, Dialer: dialer}); err != nil {
@@ -74,12 +73,12 @@ func (n *node) run(t *testing.T, other *node) {
 			}
 		},
 	})
-	n.beats.SetPeers([]heartbeat.Peer{{Name: other.name, Addresses: other.addrs}}, n.addrs)
-	n.peers.SetPeers([]Peer{{Name: other.name, Addresses: other.addrs}}, n.addrs)
+	n.beats.SetPeers([]heartbeat.Peer{{Name: other.name, Addresses: other.addrs, Port: other.port}}, n.addrs)
+	n.peers.SetPeers([]Peer{{Name: other.name, Addresses: other.addrs, Port: other.port}}, n.addrs)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for _, a := range n.addrs {
-		l, err := tls.Listen("tcp", netip.AddrPortFrom(a, port).String(), n.id.ServerTLS(nil))
+		l, err := tls.Listen("tcp", netip.AddrPortFrom(a, n.port).String(), n.id.ServerTLS(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
