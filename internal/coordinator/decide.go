@@ -28,7 +28,8 @@ type Seen struct {
 	Boot    string        // of the latest heartbeat
 	Daemon  string        //
 	Expired bool          // silent, and no promise of ours stands in the way of declaring it down
-	Silent  time.Duration // since the latest heartbeat
+	Silent  time.Duration // since the latest heartbeat, or since it no longer hears us
+	Deaf    bool          // it is heard, but does not hear us
 }
 
 // Decide returns the commands that are due, in order; none if all is well.
@@ -74,6 +75,9 @@ func decideNode(s *state.State, v View, n *config.Node) []state.Command {
 	case !seen.Alive && node.State == cluster.NodeUp && seen.Expired && v.WaitOver:
 		set.State, set.Boot, set.Daemon = cluster.NodeDown, "", ""
 		set.Why = fmt.Sprintf("silent for %s on every network", seen.Silent.Round(time.Millisecond))
+		if seen.Deaf {
+			set.Why = fmt.Sprintf("deaf for %s on every network: it is heard, but hears nothing of the others", seen.Silent.Round(time.Millisecond))
+		}
 		return []state.Command{{Node: &set}}
 	}
 	return nil

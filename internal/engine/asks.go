@@ -279,8 +279,12 @@ func (m *Machine) seen(n cluster.NodeName) coordinator.Seen {
 		return coordinator.Seen{Alive: true, Boot: m.boot, Daemon: m.daemon}
 	}
 	p := m.peer(n)
-	return coordinator.Seen{
+	seen := coordinator.Seen{
 		Alive: m.member(n) && !p.last.Departing, Boot: p.last.Boot, Daemon: p.last.Daemon,
 		Expired: m.expired(n), Silent: m.now.Sub(max(p.heard, m.started)),
 	}
+	if m.heard(n) && m.deaf(n) {
+		seen.Deaf, seen.Silent = true, m.silence()+m.pace()+m.now.Sub(p.deaf)
+	}
+	return seen
 }

@@ -25,6 +25,7 @@ type beat struct {
 	Applied     uint64              // 13: how much of the log the sender has applied
 	Heard       []int               // 14: indices of the receiver's addresses from which heartbeats arrive
 	Life        uint64              // 15: how often this daemon has given up its state
+	Deaf        bool                // 16: the sender has not heard the receiver for a while
 }
 
 // maxHeard bounds the indices in Heard; no node has as many addresses.
@@ -63,6 +64,7 @@ func (b *beat) encode() []byte {
 		number(14, uint64(i)+1)
 	}
 	number(15, b.Life)
+	number(16, protowire.EncodeBool(b.Deaf))
 	return out
 }
 
@@ -112,6 +114,8 @@ func (b *beat) number(field protowire.Number, v uint64) {
 		b.Applied = v
 	case 15:
 		b.Life = v
+	case 16:
+		b.Deaf = v != 0
 	case 14:
 		if v > 0 && v <= maxHeard && len(b.Heard) < maxHeard {
 			b.Heard = append(b.Heard, int(v)-1)

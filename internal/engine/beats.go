@@ -16,6 +16,7 @@ type peer struct {
 	paths    map[int]cluster.Instant // the same, by path
 	lost     map[int]bool            // paths whose loss was logged
 	back     cluster.Instant         // when it was heard again after it had been silent on all of them
+	deaf     cluster.Instant         // since when it says that it does not hear us; 0: it does not say so
 	next     cluster.Instant         // when it is sent the next heartbeat
 	sent     cluster.Instant         // when it was sent the latest one
 	acked    cluster.Instant         // the latest one that it acknowledged
@@ -48,13 +49,25 @@ func (m *Machine) pace() time.Duration {
 	return t.Heartbeat * min(max((t.Lease-t.Isolate)/(2*t.Heartbeat), 1), 3)
 }
 
-// alive says whether heartbeats of the node arrive.
+// alive says whether heartbeats of the node arrive, and ours there.
 func (m *Machine) alive(n cluster.NodeName) bool {
-	if n == m.self {
-		return true
-	}
+	return n == m.self || m.heard(n) && !m.deaf(n)
+}
+
+// heard says whether heartbeats of the node arrive. It may be one that hears
+// nothing itself.
+func (m *Machine) heard(n cluster.NodeName) bool {
 	p := m.peers[n]
 	return p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.timing().Lease && !m.fenced(n)
+}
+
+// deaf says whether a node that is heard has said for two heartbeats that it does
+// not hear this one. Nothing can be agreed on with it, and its lease, as far as
+// it needs us, has ended: it counts as silent. A single word of it means little,
+// it may only have stood still.
+func (m *Machine) deaf(n cluster.NodeName) bool {
+	p := m.peers[n]
+	return p != nil && p.deaf > 0 && m.now.Sub(p.deaf) >= 2*m.timing().Heartbeat
 }
 
 // beat sends the heartbeats that are due, with an acknowledgement to every node
@@ -87,6 +100,7 @@ func (m *Machine) beat() {
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
 			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied, Life: m.life,
 		}
+		b.Deaf = m.now.Sub(max(p.heard, m.started)) >= m.silence()+m.pace()
 		b.Heard = m.heardPaths(&f.Nodes[i], p)
 		paths := m.beatPaths(&f.Nodes[i], p, b.Heard)
 		switch {
@@ -198,6 +212,9 @@ func (m *Machine) acknowledges(n cluster.NodeName, p *peer) bool {
 	if p.heard == 0 || m.meta.Incarnation.Blank() || p.last.Incarnation != m.meta.Incarnation {
 		return false
 	}
+	if p.last.Deaf { // it could not know, and we would be bound
+		return false
+	}
 	if t, ok := m.declined[n]; ok && m.now.Sub(t) < m.timing().Lease {
 		return false
 	}
@@ -224,6 +241,11 @@ func (m *Machine) takeBeat(in BeatIn) {
 	m.unfence(in.From, b.Boot)
 	first := p.last.Daemon != b.Daemon || b.Sent > p.last.Sent
 	p.heard, p.paths[in.Path], p.last = m.now, m.now, b
+	if !b.Deaf {
+		p.deaf = 0
+	} else if p.deaf == 0 {
+		p.deaf = m.now
+	}
 	if first && m.follows(p, in.From) {
 		p.next = m.now
 	}
@@ -409,7 +431,7 @@ func (m *Machine) mayStartAlone() bool {
 		if n == m.self || m.member(n) {
 			continue
 		}
-		if m.alive(n) {
+		if m.heard(n) {
 			return false // it lives another life of consensus: one of us is about to yield
 		}
 		m.fenceFirst(n, true)

@@ -371,7 +371,7 @@ func (m *Machine) tickDue() cluster.Instant {
 // leaderHeard says whether heartbeats of a leader other than this node arrive.
 func (m *Machine) leaderHeard() bool {
 	p := m.peers[m.lead]
-	return m.lead != "" && p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.electionTimeout()
+	return m.lead != "" && p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.electionTimeout() && !m.deaf(m.lead)
 }
 
 // steady says whether every member is heard and has all that there is: then

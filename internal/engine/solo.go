@@ -93,7 +93,7 @@ func (m *Machine) arbitrationDue() (cluster.NodeName, bool) {
 	p := m.peer(other)
 	lost := m.now.Sub(max(p.heard, m.started)) // it also counts as lost if it has no state: it cannot vote
 	blank := m.alive(other) && p.last.Incarnation.Blank()
-	if !blank && lost < m.silence() {
+	if !blank && lost < m.silence() && !m.deaf(other) {
 		return "", false
 	}
 	if !m.waitOver || m.meta.Left && p.heard == 0 {
@@ -331,7 +331,7 @@ func (m *Machine) CanStartAlone() *api.Error {
 			Hint: "tasuki status shows what runs where"}
 	}
 	for i := range f.Nodes {
-		if n := f.Nodes[i].Name; n != m.self && m.alive(n) {
+		if n := f.Nodes[i].Name; n != m.self && m.heard(n) {
 			return &api.Error{Code: "not-alone", Message: fmt.Sprintf("%s is heard, so it is not off", n),
 				Hint: "the nodes that are heard decide together; if they cannot, switch the others off first"}
 		}
