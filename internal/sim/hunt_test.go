@@ -70,6 +70,20 @@ groups:
       www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
 `
 
+const pairAndFence = `cluster: pair
+nodes:
+  n1: {addresses: [192.168.10.1, 10.2.102.51], fence: [[{device: power}]]}
+  n2: {addresses: [192.168.10.2, 10.2.102.52], fence: [[{device: power}]]}
+arbitration: [fence]
+fences: {power: {agent: fence_ipmilan, options: {ip: 10.2.102.9}}}
+timing: {start_wait: 5s, profile: PROFILE}
+groups:
+  web:
+    resources:
+      vip: {kind: floating-ip, address: 10.2.102.50}
+      www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
+`
+
 const pairAndWitness = `cluster: duo
 nodes:
   n1: {addresses: [192.168.10.1, 10.2.102.51]}
@@ -99,7 +113,7 @@ var terrains = map[string]struct {
 	"three":   {Terrain{Text: trio, Drift: drift}, 15},
 	"five":    {Terrain{Text: five, Drift: drift}, 5},
 	"ping":    {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 20},
-	"fence":   {Terrain{Text: pairWith("fence"), Drift: drift, Fences: true}, 25},
+	"fence":   {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 25},
 	"none":    {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 20},
 }
 
