@@ -126,6 +126,18 @@ type LinkToken struct {
 	Token string `json:"token"`
 }
 
+// FenceCheck asks for a check of the fence devices of a node; "" is every other
+// node.
+type FenceCheck struct {
+	Node cluster.NodeName `json:"node,omitempty"`
+}
+
+// NodeFence is how a node can be forced off.
+type NodeFence struct {
+	Node  cluster.NodeName `json:"node"`
+	Fence []FenceState     `json:"fence"`
+}
+
 // EventFilter chooses events; zero fields choose all.
 type EventFilter struct {
 	After  cluster.EventID

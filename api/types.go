@@ -66,6 +66,18 @@ type Node struct {
 	Addresses []Path            `json:"addresses"`
 	Since     time.Time         `json:"since"`
 	Why       string            `json:"why,omitempty"`
+	Fence     []FenceState      `json:"fence,omitempty"` // how it can be forced off; of the node that answers itself it is not checked
+}
+
+// FenceState is one step of a node's fence, as the node that answers has checked
+// it.
+type FenceState struct {
+	Level    int       `json:"level"` // from 1; all steps of a level must succeed
+	Device   string    `json:"device"`
+	Plug     string    `json:"plug"`
+	By       string    `json:"by"`                // the agent, or the link
+	Verified time.Time `json:"verified,omitzero"` // the latest good check; zero: there was none
+	Why      string    `json:"why,omitempty"`     // the latest check was bad
 }
 
 // Path is one network to a node.

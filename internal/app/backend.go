@@ -32,6 +32,9 @@ func (d *Daemon) inspect(ctx context.Context, f func(*engine.Machine)) error {
 // Status returns the cluster as this node sees it.
 func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 	err = d.inspect(ctx, func(m *engine.Machine) { s = m.Status() })
+	for i := range s.Nodes {
+		s.Nodes[i].Fence = d.fences.States(s.Nodes[i].Name)
+	}
 	reach := d.sender.Reachable()
 	for i := range s.Links {
 		for k := range s.Links[i].Nodes {

@@ -16,6 +16,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
+	"github.com/tasuki-ha/tasuki/internal/fence"
 	"github.com/tasuki-ha/tasuki/internal/heartbeat"
 	"github.com/tasuki-ha/tasuki/internal/host"
 	"github.com/tasuki-ha/tasuki/internal/identity"
@@ -74,6 +75,7 @@ type Daemon struct {
 	loop     *engine.Loop
 	actor    *actor
 	monitors *monitors
+	fences   *fence.Fencer
 	gossip   *gossip
 	peers    *peer.Transport
 	beats    *heartbeat.Transport
@@ -218,7 +220,7 @@ func (d *Daemon) act(eff engine.Effects) {
 		go d.ping(*eff.Ping)
 	}
 	for _, f := range eff.Fences {
-		go d.post(engine.Event{Fenced: &engine.Fenced{Node: f.Node, Run: f.Run, Why: "no fence device is configured"}})
+		go d.forceOff(f)
 	}
 	if eff.Final != nil {
 		go d.final(*eff.Final)
@@ -268,6 +270,7 @@ func (d *Daemon) reconfigure(f *config.File) {
 	d.peers.SetPeers(ps, self.Addresses)
 	d.beats.SetPeers(beatPeers(ps), self.Addresses)
 	d.monitors.follow(d.ctx, f)
+	d.fences.Changed()
 }
 
 // received takes a message of another node.

@@ -192,7 +192,8 @@ func (d *Daemon) wire(closers *closeStack) error {
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
 	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: d.askable, PingEvery: linkPing})
-	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.sender.Run, d.peers.Run, d.beats.Run, d.journal.Run)
+	d.fences = d.newFencer()
+	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.sender.Run, d.fences.Run, d.peers.Run, d.beats.Run, d.journal.Run)
 	dogs := watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{

@@ -239,6 +239,12 @@ func (c *Client) Node(ctx context.Context, n cluster.NodeName, verb string, op a
 	return out, c.Do(ctx, "POST", "/v1/nodes/"+url.PathEscape(string(n))+"/"+verb, op, &out)
 }
 
+// CheckFences tries the fence devices of a node, or of all others; it waits as
+// long as that takes, at most so long.
+func (c *Client) CheckFences(ctx context.Context, n cluster.NodeName, wait time.Duration) (out []api.NodeFence, err error) {
+	return out, c.do(ctx, wait, "POST", "/v1/fences/check", api.FenceCheck{Node: n}, &out)
+}
+
 // Log writes a line of the operator's log.
 func (c *Client) Log(ctx context.Context, l api.LogLine) (out api.Logged, err error) {
 	return out, c.Do(ctx, "POST", "/v1/log", l, &out)

@@ -65,6 +65,7 @@ func TestEveryCall(t *testing.T) {
 		"plan p1":                   func() error { _, err := c.Plan(ctx, "p1", time.Second); return err },
 		"monitor suspend m node=n1": func() error { _, err := c.Monitor(ctx, "m", "suspend", api.MonitorOp{Node: "n1"}); return err },
 		"node leave n1":             func() error { _, err := c.Node(ctx, "n1", "leave", api.NodeOp{}); return err },
+		"check-fences n2":           func() error { _, err := c.CheckFences(ctx, "n2", time.Second); return err },
 		"log warn a line":           func() error { _, err := c.Log(ctx, api.LogLine{Text: "a line", Level: cluster.LevelWarn}); return err },
 		"config 1":                  func() error { _, err := c.Config(ctx, 1); return err },
 		"history":                   func() error { _, err := c.History(ctx); return err },

@@ -70,6 +70,7 @@ type Backend interface {
 	Plan(ctx context.Context, id string, wait time.Duration) (api.PlanResult, error)
 	Monitor(ctx context.Context, m cluster.MonitorName, verb string, op api.MonitorOp) error
 	Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error)
+	CheckFences(ctx context.Context, n cluster.NodeName) ([]api.NodeFence, error)
 	Log(ctx context.Context, l api.LogLine) (api.Logged, error)
 	Config(ctx context.Context, version uint64) (api.ConfigText, error)
 	History(ctx context.Context) ([]api.ConfigVersion, error)
@@ -306,6 +307,9 @@ func (s *server) acting() {
 	}
 	register(s, insiders, "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, or return", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
 		return answer(s.b.Node(ctx, cluster.NodeName(i.Node), i.Verb, i.Body))
+	})
+	register(s, insiders, "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
+		return answer(s.b.CheckFences(ctx, i.Body.Node))
 	})
 	register(s, insiders, "POST", "/v1/log", "log", "Write a line of the operator's log", func(ctx context.Context, i *in[api.LogLine]) (*body[api.Logged], error) {
 		return answer(s.b.Log(ctx, i.Body))

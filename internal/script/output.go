@@ -25,13 +25,14 @@ type output struct {
 	from int64    // where the program's output starts
 
 	pipe   *os.File
+	most   int // of the tail, in bytes
 	mu     sync.Mutex
 	tail   []byte // guarded by mu
 	copied chan struct{}
 }
 
-func openOutput(l Log) (*output, error) {
-	o := &output{}
+func openOutput(l Log, most int) (*output, error) {
+	o := &output{most: most}
 	if l.Path != "" {
 		if o.err = o.openFile(l.Path); o.err == nil {
 			return o, nil
@@ -43,6 +44,27 @@ func openOutput(l Log) (*output, error) {
 	}
 	o.copied = make(chan struct{})
 	return o, nil
+}
+
+// openInput returns a file to read the input from: it is in memory only.
+func openInput(input []byte) (*os.File, error) {
+	if input == nil {
+		return os.Open(os.DevNull)
+	}
+	fd, err := unix.MemfdCreate("input", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "input")
+	_, err = f.Write(input)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func (o *output) openFile(path string) error {
@@ -93,7 +115,7 @@ func (o *output) keep(b []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tail = append(o.tail, b...)
-	if over := len(o.tail) - TailSize; over > 0 {
+	if over := len(o.tail) - o.most; over > 0 {
 		o.tail = append(o.tail[:0], o.tail[over:]...)
 	}
 }

@@ -16,12 +16,13 @@ import (
 
 // Process is a program that runs, or ran.
 type Process struct {
-	group group
-	proc  *os.Process // nil if adopted
-	began time.Time
-	out   *output // nil if adopted
-	grace time.Duration
-	log   Log
+	group  group
+	proc   *os.Process // nil if adopted
+	began  time.Time
+	out    *output // nil if adopted
+	stdout *output // where standard output goes: out, or one of its own
+	grace  time.Duration
+	log    Log
 
 	done   chan struct{}
 	result Result // set before done is closed
@@ -95,13 +96,23 @@ func (p *Process) wait() {
 			r.Signal = ws.Signal()
 		}
 	}
-	r.Tail, r.LogError = p.out.finish(), p.out.err
+	r.Tail, r.Stdout = p.finish()
+	r.LogError = p.out.err
 	if err := p.log.Trim(); err != nil && r.LogError == nil {
 		r.LogError = err
 	}
 	p.result = r
 	dropCgroup(p.group.cgroup)
 	close(p.done)
+}
+
+// finish follows the end of the program.
+func (p *Process) finish() (tail, stdout []byte) {
+	tail = p.out.finish()
+	if p.stdout != p.out {
+		stdout = p.stdout.finish()
+	}
+	return tail, stdout
 }
 
 // end ends the group: SIGTERM, and SIGKILL after grace or when hurry is closed.

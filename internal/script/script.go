@@ -1,7 +1,8 @@
 // Package script runs the administrator's programs: exactly the environment that
 // it is given, a session of its own (and a control group where the system has
-// version 2), no input, output to a log file that does not grow without end, and
-// a time limit at which everything that the program started is ended.
+// version 2), no input but what it is given, output to a log file that does not
+// grow without end, and a time limit at which everything that the program started
+// is ended.
 //
 // A program that ends by itself may leave a daemon behind; that lives on, keeps
 // its log file, and delays nothing.
@@ -45,6 +46,8 @@ type Spec struct {
 	Timeout time.Duration // 0: as long as the context allows
 	Grace   time.Duration // between SIGTERM and SIGKILL; 0: DefaultGrace
 	Log     Log
+	Input   []byte // what it reads; nil: nothing. No other process sees it in passing, as it would arguments
+	Stdout  int    // not 0: standard output goes to Result.Stdout alone, of which the last so many bytes are kept
 
 	noCgroup bool // tests: as if the system had no control groups
 }
@@ -67,6 +70,7 @@ type Result struct {
 	TimedOut bool           // it was ended because its time was over
 	Took     time.Duration
 	Tail     []byte // the end of its output, at most TailSize bytes
+	Stdout   []byte // the end of its standard output, if Spec.Stdout asks for it
 	Cgroup   string // the control group that it and all that it left behind ran in; "" is none
 	LogError error  // the log file could not be used; the program ran all the same
 }
@@ -142,25 +146,36 @@ func Start(ctx context.Context, s Spec) (*Process, error) {
 	if !filepath.IsAbs(s.Path) {
 		return nil, fmt.Errorf("%s: the path of a program must be absolute", s.Path)
 	}
-	null, err := os.Open(os.DevNull)
+	in, err := openInput(s.Input)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Path, err)
 	}
-	defer func() { _ = null.Close() }()
-	out, err := openOutput(s.Log)
+	defer func() { _ = in.Close() }()
+	out, err := openOutput(s.Log, TailSize)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Path, err)
+	}
+	stdout := out
+	if s.Stdout > 0 {
+		if stdout, err = openOutput(Log{}, s.Stdout); err != nil {
+			out.started()
+			out.finish()
+			return nil, fmt.Errorf("start %s: %w", s.Path, err)
+		}
 	}
 	p := &Process{
-		done: make(chan struct{}), began: time.Now(), out: out, grace: s.Grace, log: s.Log,
+		done: make(chan struct{}), began: time.Now(), out: out, stdout: stdout, grace: s.Grace, log: s.Log,
 	}
 	if p.grace <= 0 {
 		p.grace = DefaultGrace
 	}
-	err = p.launch(ctx, s, null)
+	err = p.launch(ctx, s, in)
 	out.started()
+	if stdout != out {
+		stdout.started()
+	}
 	if err != nil {
-		out.finish()
+		p.finish()
 		return nil, explain(s.Path, err)
 	}
 	go p.wait()
@@ -168,9 +183,9 @@ func Start(ctx context.Context, s Spec) (*Process, error) {
 }
 
 // launch forks and executes, in a control group if there are any.
-func (p *Process) launch(ctx context.Context, s Spec, null *os.File) error {
+func (p *Process) launch(ctx context.Context, s Spec, in *os.File) error {
 	attr := &os.ProcAttr{
-		Dir: s.Dir, Env: s.Env, Files: []*os.File{null, p.out.child, p.out.child},
+		Dir: s.Dir, Env: s.Env, Files: []*os.File{in, p.stdout.child, p.out.child},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	}
 	if attr.Dir == "" {

@@ -590,3 +590,21 @@ func BenchmarkBare(b *testing.B) {
 		}
 	}
 }
+
+func TestInputAndStandardOutput(t *testing.T) {
+	eachWay(t, func(t *testing.T, noCgroup bool) {
+		spec := Spec{Path: write(t, "cat", "echo a complaint >&2"), Env: env, Timeout: 5 * time.Second, Stdout: 8, noCgroup: noCgroup}
+		spec.Input = []byte("one\ntwo\nthree\n")
+		r, err := Run(t.Context(), spec)
+		if err != nil || r.Err() != nil {
+			t.Fatal(err, r.Err())
+		}
+		if string(r.Stdout) != "o\nthree\n" || r.LastLine() != "a complaint" {
+			t.Errorf("standard output %q, the rest %q", r.Stdout, r.Tail)
+		}
+		spec.Input, spec.Stdout = nil, 0
+		if r, err = Run(t.Context(), spec); err != nil || string(r.Tail) != "a complaint\n" || r.Stdout != nil {
+			t.Errorf("without input: %v, standard output %q, the rest %q", err, r.Stdout, r.Tail)
+		}
+	})
+}

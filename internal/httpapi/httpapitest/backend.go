@@ -213,6 +213,17 @@ func (b *Backend) RedeemLink(_ context.Context, r api.LinkRequest) (api.LinkRepl
 	return api.LinkReply{}, b.change("redeem %s", r.Cluster)
 }
 
+// CheckFences returns the fences of State.
+func (b *Backend) CheckFences(_ context.Context, n cluster.NodeName) ([]api.NodeFence, error) {
+	out := []api.NodeFence{}
+	for _, is := range b.State.Nodes {
+		if !is.Self && (n == "" || n == is.Name) {
+			out = append(out, api.NodeFence{Node: is.Name, Fence: is.Fence})
+		}
+	}
+	return out, b.change("check-fences %s", n)
+}
+
 // AddLink does nothing.
 func (b *Backend) AddLink(_ context.Context, r api.LinkToken) (api.Begun, error) {
 	return api.Begun{Text: "linked"}, b.change("link-add %s", r.Token)
