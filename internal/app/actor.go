@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
@@ -45,7 +46,7 @@ const isolateWithin = 300 * time.Millisecond
 func (a *actor) task(t engine.Task, r *config.Resource) resource.Task {
 	return resource.Task{
 		Cluster: a.cluster, Node: a.node, Group: t.Group, Resource: *r, Epoch: t.Epoch,
-		Event: t.Event, Factor: t.Factor, Previous: t.Previous, Cause: t.Cause,
+		Event: t.Event, Factor: t.Factor, Previous: t.Previous, Cause: t.Cause, Ended: t.Ended,
 	}
 }
 
@@ -190,4 +191,10 @@ func (a *actor) each(t engine.Task, do func(context.Context, resource.Driver, re
 // failed passes on that a resource failed by itself.
 func (a *actor) failed(f resource.Failure) {
 	a.post(engine.Event{Failed: &engine.Failed{Group: f.Group, Resource: f.Resource, Epoch: f.Epoch, Why: f.Text}})
+}
+
+// notice passes on a line for the operator's log.
+func (a *actor) notice(n resource.Notice) {
+	a.post(engine.Event{Log: &api.Event{Level: n.Level, Module: "rs", Code: n.Code, Text: n.Text, Cause: n.Cause,
+		Fields: map[string]string{"group": string(n.Group), "resource": string(n.Resource)}}})
 }

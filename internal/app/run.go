@@ -188,7 +188,8 @@ func (d *Daemon) wire(closers *closeStack) error {
 		d.peers.Send(to, peer.Normal, append([]byte{toGossip}, data...))
 	}}
 	d.actor = &actor{cluster: f.Cluster, node: d.node, post: d.post, log: d.log, ctx: d.ctx, lanes: map[cluster.ResourceName]*lane{}}
-	fip := floatingip.New(floatingip.Options{Network: network, Log: d.log, Failed: d.actor.failed})
+	fip := floatingip.New(floatingip.Options{Network: network, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice,
+		Nodes: func() []config.Node { return d.file().Nodes }})
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
 	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: d.askable, PingEvery: linkPing})

@@ -46,6 +46,8 @@ func TestDiff(t *testing.T) {
 			"restart-resource groups.web.resources.ip.duplicate_check: 30ms -> nothing",
 			"restart-resource groups.web.resources.ip.announce_count: 5 -> nothing",
 			"restart-resource groups.web.resources.ip.announce_every: 1m0s -> nothing",
+			"restart-resource groups.web.resources.ip.takeover_wait: 10s -> nothing",
+			"restart-resource groups.web.resources.ip.on_conflict: claim -> nothing",
 			"restart-resource groups.web.resources.ip.start: nothing -> a",
 			"restart-resource groups.web.resources.ip.stop: nothing -> b",
 			"restart-resource groups.web.resources.ip.mode: nothing -> sync",

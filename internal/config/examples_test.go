@@ -84,7 +84,7 @@ func TestExampleGuests(t *testing.T) {
 					StartTimeout: 30 * time.Second, StopTimeout: 30 * time.Second,
 					FloatingIP: &config.FloatingIP{
 						Address: netip.MustParseAddr("10.2.102.50"), DuplicateCheck: 30 * time.Millisecond,
-						AnnounceEvery: time.Minute, AnnounceCount: 5,
+						AnnounceEvery: time.Minute, AnnounceCount: 5, TakeoverWait: 10 * time.Second, OnConflict: config.ConflictClaim,
 					},
 				},
 				{

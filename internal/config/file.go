@@ -148,7 +148,16 @@ type FloatingIP struct {
 	DuplicateCheck time.Duration // how long to probe before activation; 0 switches it off
 	AnnounceEvery  time.Duration // between repeated announcements while active
 	AnnounceCount  int           // announcements in the burst at activation
+	TakeoverWait   time.Duration // how long a start after a failure waits for another user of the address to give it up
+	OnConflict     string        // ConflictClaim or ConflictFail
 }
+
+// What a start does when a node of the cluster whose right has ended still
+// answers for the floating address.
+const (
+	ConflictClaim = "claim" // take the address and defend it
+	ConflictFail  = "fail"  // wait, then fail, as if it were any machine
+)
 
 // Exec is a start script and a stop script.
 type Exec struct {

@@ -147,6 +147,7 @@ func (b *builder) resource(e *entry[rawResource]) Resource {
 		r.FloatingIP = &FloatingIP{
 			Address: s.Address.val, Prefix: s.Prefix.val, Device: s.Device.val,
 			DuplicateCheck: s.DuplicateCheck.val, AnnounceEvery: s.AnnounceEvery.val, AnnounceCount: s.AnnounceCount.val,
+			TakeoverWait: s.TakeoverWait.val, OnConflict: s.OnConflict.val,
 		}
 	case *rawExec:
 		b.common(&r, &s.resourceKeys)

@@ -117,6 +117,8 @@ type rawFloatingIP struct {
 	DuplicateCheck rawDuration `yaml:"duplicate_check" range:"0s..10s" default:"30ms" doc:"how long to ask before activation whether another machine has the address; 0 asks not"`
 	AnnounceCount  rawInt      `yaml:"announce_count" range:"1..60" default:"5" doc:"how many announcements (gratuitous ARP, unsolicited NA) are sent at activation"`
 	AnnounceEvery  rawDuration `yaml:"announce_every" range:"0s..1h" default:"60s" doc:"time between further announcements while active; 0 sends none"`
+	TakeoverWait   rawDuration `yaml:"takeover_wait" range:"0s..10m" default:"10s" doc:"how long a start after a failure waits while another machine has the address; a start that was asked for does not wait"`
+	OnConflict     rawText     `yaml:"on_conflict" enum:"claim,fail" default:"claim" doc:"what a start does when a node of the cluster that is declared down still answers for the address: claim takes it at once and defends it, fail waits and then fails; the address of another machine is never taken"`
 	StartTimeout   rawDuration `yaml:"start_timeout" range:"100ms..24h" default:"30s" doc:"time limit of one start"`
 	StopTimeout    rawDuration `yaml:"stop_timeout" range:"100ms..24h" default:"30s" doc:"time limit of one stop"`
 }

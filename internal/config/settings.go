@@ -187,6 +187,8 @@ func (r *Resource) settings(group scope, restart func(string, string) Effect) {
 		s.set("duplicate_check", x.DuplicateCheck)
 		s.set("announce_count", x.AnnounceCount)
 		s.set("announce_every", x.AnnounceEvery)
+		s.set("takeover_wait", x.TakeoverWait)
+		s.set("on_conflict", x.OnConflict)
 	}
 	if x := r.Exec; x != nil {
 		s.set("start", x.Start)

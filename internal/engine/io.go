@@ -168,6 +168,7 @@ type Task struct {
 	Event    string // START, FAILOVER, RECOVER
 	Previous cluster.NodeName
 	Cause    cluster.EventID
+	Ended    []cluster.NodeName // of a start: nodes that provably have no right to the group any more and may not know it
 }
 
 // Operation is one step for a resource's driver; answer with OpDone.

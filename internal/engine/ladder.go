@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,11 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 	if _, known := l.began[op.Resource]; !known {
 		l.began[op.Resource] = m.now
 	}
-	m.eff.Ops = append(m.eff.Ops, Operation{Task: l.task(&l.config), Op: op})
+	task := l.task(&l.config)
+	if op.Start {
+		task.Ended = m.ended()
+	}
+	m.eff.Ops = append(m.eff.Ops, Operation{Task: task, Op: op})
 	if !op.Force {
 		return
 	}
@@ -54,6 +59,21 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 		l.resources = l.runner.Resources()
 		m.report(name, l, state.Report{Step: state.StepClimbed})
 	}
+}
+
+// ended returns the nodes that are declared down: their leases have run out, or
+// they are surely off. Where both sides of a cut go on, nothing is proven.
+func (m *Machine) ended() (names []cluster.NodeName) {
+	none := func(a config.Arbitrator) bool { return a.Kind == config.ArbitrateNone }
+	if m.soleVoter() && slices.ContainsFunc(m.file().Arbitration, none) {
+		return nil
+	}
+	for _, n := range sortedKeys(m.st.Nodes) {
+		if s := m.st.Nodes[n].State; n != m.self && (s == cluster.NodeDown || s == cluster.NodeLeft) {
+			names = append(names, n)
+		}
+	}
+	return names
 }
 
 // stepsOverdue gives up waiting for steps that hang. What becomes of them

@@ -24,8 +24,9 @@ const (
 // claim is what one frame on the link says about an address: that mac has it,
 // or that mac wants to have it.
 type claim struct {
-	addr netip.Addr
-	mac  net.HardwareAddr
+	addr  netip.Addr
+	mac   net.HardwareAddr
+	probe bool // it wants to have it, if nobody objects
 }
 
 // probeFrame builds the question whether anybody uses the address: an ARP probe
@@ -133,13 +134,14 @@ func parseARP(b []byte) (claim, bool) {
 		return claim{}, false
 	}
 	sender := netip.AddrFrom4([4]byte(arp.SourceProtAddress))
-	if sender.IsUnspecified() {
+	probe := sender.IsUnspecified()
+	if probe {
 		if arp.Operation != layers.ARPRequest {
 			return claim{}, false
 		}
 		sender = netip.AddrFrom4([4]byte(arp.DstProtAddress))
 	}
-	return claim{addr: sender, mac: arp.SourceHwAddress}, true
+	return claim{addr: sender, mac: arp.SourceHwAddress, probe: probe}, true
 }
 
 func parseNDP(from net.HardwareAddr, b []byte) (claim, bool) {
@@ -169,7 +171,9 @@ func parseNDP(from net.HardwareAddr, b []byte) (claim, bool) {
 		if !ip.SrcIP.IsUnspecified() || ns.DecodeFromBytes(icmp.Payload, gopacket.NilDecodeFeedback) != nil {
 			return claim{}, false
 		}
-		return claimOf(ns.TargetAddress, from)
+		c, ok := claimOf(ns.TargetAddress, from)
+		c.probe = true
+		return c, ok
 	}
 	return claim{}, false
 }

@@ -73,6 +73,12 @@ type Network interface {
 	// the ARP probe of RFC 5227, IPv6 by the neighbor solicitation of RFC 4862;
 	// somebody who probes for the same address at the same time counts too.
 	Probe(ctx context.Context, device string, a netip.Addr, wait time.Duration, count int) (net.HardwareAddr, error)
+	// WatchClaims calls report with the MAC of everyone else who says that the
+	// address is his, each time, from the calling goroutine until ctx ends; then
+	// it returns nil. Who only probes claims nothing yet, and an answer to
+	// somebody else's question is not heard. An error means that it cannot
+	// watch, or not any more.
+	WatchClaims(ctx context.Context, device string, a netip.Addr, report func(net.HardwareAddr)) error
 	// Announce tells everyone on the link once that the address is here: by
 	// gratuitous ARP in both its forms, or by an unsolicited neighbor
 	// advertisement that overrides.

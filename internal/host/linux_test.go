@@ -392,6 +392,55 @@ func TestProbesMeet(t *testing.T) {
 }
 
 // The neighbor table of the other side follows an announcement.
+// Claims of others are heard, mere probes and our own announcements are not.
+func TestWatchClaims(t *testing.T) {
+	a, b := cable(t)
+	peer, err := b.link(b.dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"10.7.0.79", "fd07::79"} {
+		addr := netip.MustParseAddr(s)
+		frame, err := probeFrame(b.mac, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		heard, ended := make(chan net.HardwareAddr, 100), make(chan error, 1)
+		go func() { ended <- a.WatchClaims(ctx, a.dev, addr, func(m net.HardwareAddr) { heard <- m }) }()
+		other := netip.MustParseAddr("10.7.0.80")
+		tick := time.NewTicker(10 * time.Millisecond)
+		for range 10 { // it may not listen yet
+			if err := errors.Join(b.send(peer, frame), a.Announce(a.dev, addr), b.Announce(b.dev, other)); err != nil {
+				t.Fatal(err)
+			}
+			<-tick.C
+		}
+		if len(heard) > 0 {
+			t.Errorf("%s: %v claimed it", s, <-heard)
+		}
+		for found := false; !found; {
+			if err := b.Announce(b.dev, addr); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case m := <-heard:
+				found = true
+				if m.String() != b.mac.String() {
+					t.Errorf("%s: %v claimed it, want %v", s, m, b.mac)
+				}
+			case <-tick.C:
+			case <-t.Context().Done():
+				t.Fatal("the claim was not heard")
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAnnounce(t *testing.T) {
 	a, b := cable(t)
 	peer, err := b.link(b.dev)

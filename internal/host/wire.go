@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -26,7 +27,7 @@ func (l *Linux) Probe(ctx context.Context, device string, a netip.Addr, wait tim
 	if err != nil {
 		return nil, err
 	}
-	conn, err := l.listen(k, a)
+	conn, err := l.listen(k, a, false)
 	if err != nil {
 		return nil, fmt.Errorf("probe for %s on %s: %w", a, device, err)
 	}
@@ -41,7 +42,7 @@ func (l *Linux) Probe(ctx context.Context, device string, a netip.Addr, wait tim
 			return nil, fmt.Errorf("probe for %s on %s: %w", a, device, err)
 		}
 		until := start.Add(wait * time.Duration(i+1) / time.Duration(count))
-		mac, err := hear(ctx, conn, k.MAC, a, until)
+		mac, err := hear(ctx, conn, k.MAC, a, until, false)
 		if mac != nil || err != nil {
 			return mac, err
 		}
@@ -49,9 +50,41 @@ func (l *Linux) Probe(ctx context.Context, device string, a netip.Addr, wait tim
 	return nil, nil
 }
 
-// listen opens a socket that hears the claims to the address on the link.
-func (l *Linux) listen(k Link, a netip.Addr) (*packet.Conn, error) {
+// WatchClaims reports who else says that the address is his.
+func (l *Linux) WatchClaims(ctx context.Context, device string, a netip.Addr, report func(net.HardwareAddr)) error {
+	k, err := l.link(device)
+	if err != nil {
+		return err
+	}
+	if k.NoARP {
+		<-ctx.Done()
+		return nil
+	}
+	conn, err := l.listen(k, a, true)
+	if err != nil {
+		return fmt.Errorf("watch for %s on %s: %w", a, device, err)
+	}
+	defer func() { go conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	for ctx.Err() == nil {
+		mac, err := hear(ctx, conn, k.MAC, a, time.Time{}, true)
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("watch for %s on %s: %w", a, device, err)
+		}
+		if mac != nil {
+			report(mac)
+		}
+	}
+	return nil
+}
+
+// listen opens a socket that hears the claims to the address on the link;
+// claimsOnly leaves probes out where that is easy.
+func (l *Linux) listen(k Link, a netip.Addr, claimsOnly bool) (*packet.Conn, error) {
 	protocol, filter := unix.ETH_P_ARP, []bpf.Instruction{bpf.RetConstant{Val: 1 << 16}}
+	if a.Is4() && claimsOnly {
+		filter = senderFilter(a)
+	}
 	if a.Is6() {
 		protocol, filter = unix.ETH_P_IPV6, neighborFilter
 	}
@@ -78,6 +111,17 @@ func (l *Linux) listen(k Link, a netip.Addr) (*packet.Conn, error) {
 	return conn, nil
 }
 
+// senderFilter lets ARP of one sender address pass, which is at offset 14+14.
+func senderFilter(a netip.Addr) []bpf.Instruction {
+	b := a.As4()
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 28, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	}
+}
+
 // neighborFilter lets neighbor solicitations (135) and advertisements (136)
 // pass: next header ICMPv6 at offset 14+6, its type at 14+40.
 var neighborFilter = []bpf.Instruction{
@@ -91,8 +135,8 @@ var neighborFilter = []bpf.Instruction{
 }
 
 // hear reads frames until one claims the address for a MAC that is not own, or
-// until the time is over.
-func hear(ctx context.Context, conn *packet.Conn, own net.HardwareAddr, a netip.Addr, until time.Time) (net.HardwareAddr, error) {
+// until the time is over; the zero time is never. Probes count if not held.
+func hear(ctx context.Context, conn *packet.Conn, own net.HardwareAddr, a netip.Addr, until time.Time, held bool) (net.HardwareAddr, error) {
 	buf := make([]byte, 2048)
 	if err := conn.SetReadDeadline(until); err != nil {
 		return nil, err
@@ -105,7 +149,7 @@ func hear(ctx context.Context, conn *packet.Conn, own net.HardwareAddr, a netip.
 		if err != nil {
 			return nil, fmt.Errorf("listen for answers: %w", err)
 		}
-		if c, ok := parseClaim(buf[:n]); ok && c.addr == a && !bytes.Equal(c.mac, own) {
+		if c, ok := parseClaim(buf[:n]); ok && c.addr == a && !bytes.Equal(c.mac, own) && !(held && c.probe) {
 			return bytes.Clone(c.mac), nil
 		}
 	}

@@ -19,10 +19,11 @@ type Task struct {
 	Group    config.Group
 	Resource config.Resource
 	Epoch    cluster.Epoch
-	Event    string           // CLP_EVENT: START, FAILOVER, RECOVER
-	Factor   cluster.Factor   // CLP_FACTOR
-	Previous cluster.NodeName // CLP_SERVER_PREV; "" if the group ran nowhere before
-	Cause    cluster.EventID  // TASUKI_CAUSE of every program that runs for it
+	Event    string             // CLP_EVENT: START, FAILOVER, RECOVER
+	Factor   cluster.Factor     // CLP_FACTOR
+	Previous cluster.NodeName   // CLP_SERVER_PREV; "" if the group ran nowhere before
+	Cause    cluster.EventID    // TASUKI_CAUSE of every program that runs for it
+	Ended    []cluster.NodeName // of a start: nodes whose right to the group has provably ended, also if they do not know it
 }
 
 // Driver starts, stops, checks and isolates the resources of one kind. Its
@@ -64,4 +65,14 @@ type Failure struct {
 	Epoch    cluster.Epoch
 	Text     string // lower case, what was seen
 	At       time.Time
+}
+
+// Notice is a line for the operator's log about a resource.
+type Notice struct {
+	Level    cluster.Level
+	Code     string // stable name
+	Text     string // a sentence
+	Group    cluster.GroupName
+	Resource cluster.ResourceName
+	Cause    cluster.EventID
 }

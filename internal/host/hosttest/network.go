@@ -26,6 +26,7 @@ type Network struct {
 	announced []Announcement
 	probes    []netip.Addr
 	conflicts map[netip.Addr]net.HardwareAddr
+	claimLog  []claim // every claim so far, for the watches
 	pings     map[netip.Addr]time.Duration
 	failures  map[Op]error
 	changed   chan struct{} // closed at every change
@@ -329,6 +330,30 @@ func (n *Network) Probe(ctx context.Context, device string, a netip.Addr, wait t
 		return mac, nil
 	}
 	return nil, pause(ctx, wait)
+}
+
+// claim is one call of Claim.
+type claim struct {
+	a   netip.Addr
+	mac net.HardwareAddr
+}
+
+// Claim lets somebody else say that the address is his.
+func (n *Network) Claim(a netip.Addr, mac net.HardwareAddr) {
+	n.change(func() { n.claimLog = append(n.claimLog, claim{a, mac}) })
+}
+
+// WatchClaims reports what Claim says from now on.
+func (n *Network) WatchClaims(ctx context.Context, device string, a netip.Addr, report func(net.HardwareAddr)) error {
+	if err := n.exists(device); err != nil {
+		return err
+	}
+	nothing := func() []claim { return nil }
+	return watch(ctx, n, nothing, &n.claimLog, func(c claim) {
+		if c.a == a {
+			report(c.mac)
+		}
+	})
 }
 
 // Announce records the announcement.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,11 +26,13 @@ import (
 // asks three times).
 const probes = 3
 
-// Options is what a Driver needs. All but Log and Failed must be set.
+// Options is what a Driver needs. Network must be set.
 type Options struct {
 	Network host.Network
 	Log     *slog.Logger
 	Failed  func(resource.Failure) // called from Run, not under any lock; must not block
+	Notice  func(resource.Notice)  // called from any goroutine, not under any lock
+	Nodes   func() []config.Node   // of the cluster file in force
 }
 
 // Driver is the resource.Driver of floating addresses. Run must run beside it:
@@ -38,6 +41,9 @@ type Driver struct {
 	net    host.Network
 	log    *slog.Logger
 	failed func(resource.Failure)
+	tell   func(resource.Notice)
+	nodes  func() []config.Node
+	guards sync.WaitGroup
 	wake   chan struct{} // capacity 1: something in held changed
 
 	mu   sync.Mutex // held over every change of an address and every announcement
@@ -54,12 +60,14 @@ type holding struct {
 	at       host.Address
 	isolated bool
 	plan     schedule
+	guarded  host.Address // as at was in the beginning
+	unguard  context.CancelFunc
 }
 
 // New returns a driver that holds nothing yet.
 func New(o Options) *Driver {
 	d := &Driver{
-		net: o.Network, log: o.Log, failed: o.Failed,
+		net: o.Network, log: o.Log, failed: o.Failed, tell: o.Notice, nodes: o.Nodes,
 		wake: make(chan struct{}, 1), held: map[cluster.ResourceName]*holding{},
 	}
 	if d.log == nil {
@@ -67,6 +75,12 @@ func New(o Options) *Driver {
 	}
 	if d.failed == nil {
 		d.failed = func(resource.Failure) {}
+	}
+	if d.tell == nil {
+		d.tell = func(resource.Notice) {}
+	}
+	if d.nodes == nil {
+		d.nodes = func() []config.Node { return nil }
 	}
 	return d
 }
@@ -82,15 +96,16 @@ func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 	if err != nil {
 		return err
 	}
+	var rival net.HardwareAddr
 	if !here {
 		if at, err = d.choose(fip); err != nil {
 			return err
 		}
-		if err := d.free(ctx, fip, at.Device); err != nil {
+		if rival, err = d.free(ctx, t, at.Device); err != nil {
 			return err
 		}
 	}
-	return d.take(t, at)
+	return d.take(ctx, t, at, rival)
 }
 
 // Stop takes the address off and makes sure that it is off.
@@ -102,7 +117,7 @@ func (d *Driver) Stop(_ context.Context, t resource.Task) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// Also if the removal fails: what is to go must not be announced again.
-	delete(d.held, t.Resource.Name)
+	d.letGo(t.Resource.Name)
 	return d.remove(fip.Address)
 }
 
@@ -127,7 +142,7 @@ const forceEvery = 200 * time.Millisecond
 
 // Check says whether the address is on this node. If it is, it is announced and
 // watched from now on.
-func (d *Driver) Check(_ context.Context, t resource.Task) (bool, error) {
+func (d *Driver) Check(ctx context.Context, t resource.Task) (bool, error) {
 	fip, err := settings(t)
 	if err != nil {
 		return false, err
@@ -142,7 +157,7 @@ func (d *Driver) Check(_ context.Context, t resource.Task) (bool, error) {
 		h.epoch = t.Epoch
 		return true, nil
 	}
-	d.hold(t, at)
+	d.hold(ctx, t, at, nil)
 	return true, nil
 }
 
@@ -157,13 +172,14 @@ func (d *Driver) Isolate(_ context.Context, t resource.Task) error {
 	defer d.mu.Unlock()
 	if h := d.held[t.Resource.Name]; h != nil {
 		h.isolated = true
+		h.unguard()
 	}
 	return d.remove(fip.Address)
 }
 
 // Restore puts the address back where it was and announces it, without asking
 // the network first: nobody else was allowed to take it.
-func (d *Driver) Restore(_ context.Context, t resource.Task) error {
+func (d *Driver) Restore(ctx context.Context, t resource.Task) error {
 	fip, err := settings(t)
 	if err != nil {
 		return err
@@ -172,13 +188,13 @@ func (d *Driver) Restore(_ context.Context, t resource.Task) error {
 	h := d.held[t.Resource.Name]
 	d.mu.Unlock()
 	if h != nil {
-		return d.take(t, h.at)
+		return d.take(ctx, t, h.at, nil)
 	}
 	at, err := d.choose(fip)
 	if err != nil {
 		return err
 	}
-	return d.take(t, at)
+	return d.take(ctx, t, at, nil)
 }
 
 func settings(t resource.Task) (*config.FloatingIP, error) {
@@ -249,33 +265,15 @@ func (d *Driver) usable(device string) error {
 	return nil
 }
 
-// free asks the network whether somebody uses the address.
-func (d *Driver) free(ctx context.Context, fip *config.FloatingIP, device string) error {
-	if fip.DuplicateCheck <= 0 {
-		return ctx.Err()
-	}
-	mac, err := d.net.Probe(ctx, device, fip.Address, fip.DuplicateCheck, probes)
-	if err != nil {
-		return fmt.Errorf("ask for other users of the address: %w", err)
-	}
-	if mac != nil {
-		return &api.Error{
-			Code:    "address-in-use",
-			Message: fmt.Sprintf("the address %s is in use by %s, seen on %s", fip.Address, mac, device),
-			Hint:    "find the machine with that hardware address, or choose another floating IP",
-		}
-	}
-	return nil
-}
-
-// take puts the address on the interface, announces it, and holds it from now on.
-func (d *Driver) take(t resource.Task, at host.Address) error {
+// take puts the address on the interface, announces it, and holds it from now
+// on, against a rival if there is one.
+func (d *Driver) take(ctx context.Context, t resource.Task, at host.Address, rival net.HardwareAddr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.net.AddAddress(at.Device, at.Prefix); err != nil {
 		return err
 	}
-	h := d.hold(t, at)
+	h := d.hold(ctx, t, at, rival)
 	h.plan.sent(time.Now())
 	if err := d.net.Announce(at.Device, at.Prefix.Addr()); err != nil {
 		d.log.Warn("an announcement failed; more follow", "address", at.Prefix.Addr(), "err", err)
@@ -284,15 +282,27 @@ func (d *Driver) take(t resource.Task, at host.Address) error {
 }
 
 // hold begins to announce and watch the address. The caller has the lock.
-func (d *Driver) hold(t resource.Task, at host.Address) *holding {
+func (d *Driver) hold(ctx context.Context, t resource.Task, at host.Address, rival net.HardwareAddr) *holding {
+	d.letGo(t.Resource.Name)
+	ctx, unguard := context.WithCancel(context.WithoutCancel(ctx)) // it outlives the step
 	fip := t.Resource.FloatingIP
 	h := &holding{
 		group: t.Group.Name, resource: t.Resource.Name, epoch: t.Epoch, at: at,
-		plan: newSchedule(time.Now(), fip.AnnounceCount, fip.AnnounceEvery),
+		plan: newSchedule(time.Now(), fip.AnnounceCount, fip.AnnounceEvery), guarded: at, unguard: unguard,
 	}
 	d.held[t.Resource.Name] = h
+	d.guards.Go(func() { d.guard(ctx, h, rival) })
 	d.poke()
 	return h
+}
+
+// letGo ends announcing and watching an address, if it is held. The caller has
+// the lock.
+func (d *Driver) letGo(name cluster.ResourceName) {
+	if h := d.held[name]; h != nil {
+		h.unguard()
+		delete(d.held, name)
+	}
 }
 
 func (d *Driver) poke() {

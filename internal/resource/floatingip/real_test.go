@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/host"
 	"github.com/tasuki-ha/tasuki/internal/resource"
@@ -176,5 +177,52 @@ func TestRealMove(t *testing.T) {
 	}
 	if len(a.failures) > 0 {
 		t.Errorf("isolating was a failure: %+v", <-a.failures)
+	}
+}
+
+// The kernel of a node that is declared down goes on answering for the address;
+// later a machine that nobody knows claims it.
+func TestRealConflict(t *testing.T) {
+	a, b := pair(t)
+	carry(t, a, "10.7.0.2")
+	told := make(chan resource.Notice, 10)
+	a.tell = func(n resource.Notice) { told <- n }
+	a.nodes = func() []config.Node {
+		return []config.Node{{Name: "b", Addresses: []netip.Addr{netip.MustParseAddr("10.7.0.2")}}}
+	}
+	await := func(code string) {
+		t.Helper()
+		select {
+		case n := <-told:
+			t.Log(n.Text)
+			if n.Code != code {
+				t.Errorf("told %s, want %s", n.Code, code)
+			}
+		case <-time.After(8 * time.Second):
+			t.Fatalf("%s was not told", code)
+		}
+	}
+	for _, p := range []string{"10.7.0.50/24", "fd07::50/64"} {
+		prefix := netip.MustParsePrefix(p)
+		if err := b.net.AddAddress("eth0", prefix); err != nil {
+			t.Fatal(err)
+		}
+		tk := realTask(prefix.Addr().String(), 300*time.Millisecond)
+		tk.Event, tk.Ended, tk.Resource.FloatingIP.OnConflict = "FAILOVER", []cluster.NodeName{"b"}, config.ConflictClaim
+		if err := a.Start(t.Context(), tk); err != nil {
+			t.Fatal(err)
+		}
+		await("address-claimed")
+		if err := b.net.RemoveAddress("eth0", prefix); err != nil {
+			t.Fatal(err)
+		}
+		await("address-conflict-over")
+		if err := b.net.Announce("eth0", prefix.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		await("address-conflict")
+		if err := a.Stop(t.Context(), tk); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

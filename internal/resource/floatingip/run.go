@@ -72,10 +72,21 @@ func (d *Driver) Run(ctx context.Context) error {
 	cancel()
 	err := errors.Join(first, <-ended)
 	<-announcing
+	d.unguardAll()
 	if err != nil {
 		return fmt.Errorf("watch floating addresses: %w", err)
 	}
 	return nil
+}
+
+// unguardAll ends the watches; the addresses stay.
+func (d *Driver) unguardAll() {
+	d.mu.Lock()
+	for _, h := range d.held {
+		h.unguard()
+	}
+	d.mu.Unlock()
+	d.guards.Wait()
 }
 
 // announceAll sends what is due until ctx ends.
@@ -136,7 +147,7 @@ func (d *Driver) verify(h *holding) *resource.Failure {
 		h.at = at
 		return nil
 	}
-	delete(d.held, h.resource)
+	d.letGo(h.resource)
 	return &resource.Failure{
 		Group: h.group, Resource: h.resource, Epoch: h.epoch, At: time.Now(),
 		Text: fmt.Sprintf("the address %s was taken from %s", h.at.Prefix.Addr(), h.at.Device),
