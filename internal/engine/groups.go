@@ -29,6 +29,7 @@ type localGroup struct {
 	checking  bool
 	steps     map[cluster.ResourceName]step            // under way, by the runner
 	began     map[cluster.ResourceName]cluster.Instant // when the first try of its stop began
+	lines     map[cluster.ResourceName]cluster.EventID // the latest one about a failed step
 	since     cluster.Instant
 	resources map[cluster.ResourceName]state.Resource
 }

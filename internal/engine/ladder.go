@@ -35,6 +35,16 @@ const hearOut = time.Second
 func (l *localGroup) drive(r *plan.Runner, stopping bool) {
 	l.runner, l.stopping = r, stopping
 	l.steps, l.began = map[cluster.ResourceName]step{}, map[cluster.ResourceName]cluster.Instant{}
+	l.lines = map[cluster.ResourceName]cluster.EventID{}
+}
+
+// because returns the cause of a line about a resource: the latest failure of
+// one of its steps, or that of the whole.
+func (l *localGroup) because(r cluster.ResourceName) cluster.EventID {
+	if id := l.lines[r]; id != "" {
+		return id
+	}
+	return l.cause
 }
 
 // begin hands out one step.
@@ -53,7 +63,7 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 		return
 	}
 	after := m.now.Sub(l.began[op.Resource])
-	m.event(cluster.LevelError, "rs", "resource-stop-force", l.cause, resourceFields(name, op.Resource, after),
+	l.lines[op.Resource] = m.event(cluster.LevelError, "rs", "resource-stop-force", l.because(op.Resource), resourceFields(name, op.Resource, after),
 		"Stopping %s has failed after %s: it is stopped by force now.", op.Resource, seconds(after))
 	if !l.orphan {
 		l.resources = l.runner.Resources()
@@ -116,7 +126,7 @@ func (m *Machine) narrateStop(d OpDone, l *localGroup) {
 		if d.How != "" {
 			how = ": " + d.How
 		}
-		m.event(cluster.LevelWarn, "rs", "resource-forced", l.cause, resourceFields(d.Group, d.Op.Resource, d.Took),
+		m.event(cluster.LevelWarn, "rs", "resource-forced", l.because(d.Op.Resource), resourceFields(d.Group, d.Op.Resource, d.Took),
 			"Resource %s has been stopped by force (%d ms)%s.", d.Op.Resource, d.Took.Milliseconds(), how)
 	case !d.Op.Start && d.Took > time.Duration(nearLimit*float64(limit)):
 		m.event(cluster.LevelWarn, "rs", "stop-near-limit", l.cause, resourceFields(d.Group, d.Op.Resource, d.Took),
@@ -136,11 +146,7 @@ func (m *Machine) stopFailed(name cluster.GroupName, l *localGroup, r *state.Rep
 	l.resources = maps.Clone(l.resources)
 	l.resources[r.Resource] = state.Resource{State: cluster.ResourceStopFailed, Why: r.Why, Rung: cluster.RungFinal}
 	m.eff.Isolate = append(m.eff.Isolate, l.task(&l.config))
-	cause := r.Cause
-	if cause == "" {
-		cause = l.cause
-	}
-	m.event(cluster.LevelError, "rm", "group-isolated", cause, map[string]string{"group": string(name)},
+	cause := m.event(cluster.LevelError, "rm", "group-isolated", l.because(r.Resource), map[string]string{"group": string(name)},
 		"Group %s is isolated on %s: resource %s could not be stopped, also not by force.", name, m.self, r.Resource)
 	m.final(action, fmt.Sprintf("resource %s of group %s did not stop: %s", r.Resource, name, r.Why), cause)
 }

@@ -174,7 +174,7 @@ func (m *Machine) narrateOp(d OpDone, l *localGroup) {
 		return
 	}
 	if d.Op.Force {
-		m.event(cluster.LevelError, "rs", "resource-not-forced", l.cause, f, "Resource %s could not be stopped by force: %s.", d.Op.Resource, reason(d.Why))
+		l.lines[d.Op.Resource] = m.event(cluster.LevelError, "rs", "resource-not-forced", l.because(d.Op.Resource), f, "Resource %s could not be stopped by force: %s.", d.Op.Resource, reason(d.Why))
 		return
 	}
 	if d.Why == "" {
@@ -182,6 +182,6 @@ func (m *Machine) narrateOp(d OpDone, l *localGroup) {
 		m.narrateStop(d, l)
 		return
 	}
-	m.event(cluster.LevelError, "rs", "resource-not-"+verb, l.cause, f, "Resource %s could not be %s (try %d of %d): %s.",
+	l.lines[d.Op.Resource] = m.event(cluster.LevelError, "rs", "resource-not-"+verb, l.because(d.Op.Resource), f, "Resource %s could not be %s (try %d of %d): %s.",
 		d.Op.Resource, verb, d.Op.Attempt, tries, reason(d.Why))
 }
