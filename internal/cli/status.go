@@ -78,6 +78,7 @@ func (p *program) printStatus(s *api.Status) {
 	fmt.Fprintln(p.out, "\nnodes")
 	for _, n := range s.Nodes {
 		p.printNode(&n, w)
+		p.printNodeFence(&n)
 	}
 	if len(s.Groups) > 0 {
 		fmt.Fprintln(p.out, "\ngroups")
