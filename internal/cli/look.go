@@ -17,6 +17,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/journal"
+	"github.com/tasuki-ha/tasuki/internal/lease"
 )
 
 // since reads a time, or how long ago.
@@ -236,7 +237,9 @@ func (p *program) clusterFile(path string) (*config.File, string, error) {
 func (p *program) configCheck() *cobra.Command {
 	return &cobra.Command{Use: "check FILE", Short: "Check a cluster file; no daemon is needed",
 		Long: `Check a cluster file and show all that is wrong with it at once, as
-file:line:column. Warnings are allowed but risky.`,
+file:line:column. Warnings are allowed but risky. What the timing of the file comes
+to is computed: when a node that loses contact is harmless, when another takes over
+at the latest, and what a watchdog adds.`,
 		Example: "  tasuki config check vmcluster.yaml", Args: args(1, 1, "a file"),
 		RunE: func(_ *cobra.Command, a []string) error {
 			f, _, err := p.clusterFile(a[0])
@@ -246,11 +249,10 @@ file:line:column. Warnings are allowed but risky.`,
 			for _, w := range f.Warnings() {
 				fmt.Fprintf(p.out, "warning: %s\n", w)
 			}
-			t := f.Timing
 			fmt.Fprintf(p.out, "%s is valid: cluster %s, %s, %s, %s\n", a[0], f.Cluster,
 				count(len(f.Nodes), "node"), count(len(f.Groups), "group"), count(len(f.Monitors), "monitor"))
-			if len(f.Nodes) > 1 {
-				fmt.Fprintf(p.out, "a node that loses contact is harmless after %s; a takeover begins after %s at the earliest\n", t.Lease, t.Lease+t.Lease/20)
+			for _, s := range lease.Worst(f).Sentences() {
+				fmt.Fprintln(p.out, s)
 			}
 			return nil
 		}}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/lease"
 	"github.com/tasuki-ha/tasuki/internal/quorum"
 )
 
@@ -35,19 +36,9 @@ func (m *Machine) peer(n cluster.NodeName) *peer {
 	return p
 }
 
-// silence is how long a node must be unheard to count as silent on a path: four
-// heartbeats, and at least 50 ms.
-func (m *Machine) silence() time.Duration {
-	return max(4*m.timing().Heartbeat, 50*time.Millisecond)
-}
+func (m *Machine) silence() time.Duration { return lease.Silence(m.timing()) }
 
-// pace is the time between two heartbeats to a node that answers: three
-// intervals, or less where the file leaves less than two of them until this node
-// would isolate.
-func (m *Machine) pace() time.Duration {
-	t := m.timing()
-	return t.Heartbeat * min(max((t.Lease-t.Isolate)/(2*t.Heartbeat), 1), 3)
-}
+func (m *Machine) pace() time.Duration { return lease.Pace(m.timing()) }
 
 // alive says whether heartbeats of the node arrive, and ours there.
 func (m *Machine) alive(n cluster.NodeName) bool {

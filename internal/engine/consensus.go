@@ -17,12 +17,13 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/lease"
 	"github.com/tasuki-ha/tasuki/internal/quorum"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
 const (
-	electionTicks = 5   // a leader that is silent for so many heartbeats is replaced
+	electionTicks = lease.ElectionBeats
 	idleTicks     = 20  // heartbeats for one of consensus, while all is steady
 	compactAfter  = 400 // entries kept behind the latest snapshot
 	maxVoters     = 7
