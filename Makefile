@@ -4,7 +4,7 @@
 # make check    the quick part of it, without root
 # make sim      stories of random faults: 2,000 of an hour each, over all kinds of clusters; SEEDS=n, HOURS=h, and
 #               NODES=witness|three|five|ping|fence|none picks one kind; SEED=n replays one story with as few of its faults as break it
-# make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three
+# make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
 # make golden   write the expected output of tests anew; look at the difference before you keep it
 
 SHELL := /bin/bash
@@ -52,7 +52,7 @@ sim:
 	SEEDS=$(or $(SEEDS),2000) HOURS=$(or $(HOURS),1) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -run '^TestHunt$$' $(if $(SEED),-v) ./internal/sim
 
 chaos: packages
-	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness)
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness) $(if $(ONLY),-only "$(ONLY)")
 
 bench-idle: build packages
 	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/...

@@ -181,10 +181,14 @@ func (s *supervisor) config(m *unit) ([]byte, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
 	}
-	return json.Marshal(machine.Config{
+	c := machine.Config{
 		Name: m.spec.Name, Hosts: s.hosts(), Root: root, Disk: disk,
 		Program: s.dir.program(), Service: s.plan.Service,
-	})
+	}
+	if s.plan.StateSize > 0 {
+		c.State = s.dir.state(m.spec.Name)
+	}
+	return json.Marshal(c)
 }
 
 // hosts is /etc/hosts of every machine.

@@ -28,6 +28,10 @@ type Options struct {
 	Name    string   // default: the layout's name
 	Binary  string   // the tasuki of the machines, which also runs the lab; default: this program
 	Service []string // the daemon of a machine with an identity; default: /usr/sbin/tasuki daemon
+	// StateSize gives each machine a disk of its own for /var/lib/tasuki, of so
+	// many bytes of memory, which lasts over boots and can be filled; 0: no more
+	// than a directory.
+	StateSize int64
 	// Attached labs end with the process that started them, however it ends.
 	// Others stay until somebody takes them down.
 	Attached bool
@@ -139,7 +143,7 @@ func (l *Lab) prepare(ctx context.Context, o Options, lock *os.File) error {
 	if err := os.MkdirAll(l.dir.disks(), 0o700); err != nil {
 		return err
 	}
-	plan := Plan{Layout: o.Layout, Service: o.Service, Attached: o.Attached}
+	plan := Plan{Layout: o.Layout, Service: o.Service, StateSize: o.StateSize, Attached: o.Attached}
 	if len(plan.Service) == 0 {
 		plan.Service = []string{"/usr/sbin/tasuki", "daemon"}
 	}

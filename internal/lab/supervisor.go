@@ -29,9 +29,10 @@ const (
 
 // Plan is what Start writes for the supervisor into the lab's directory.
 type Plan struct {
-	Layout   *Layout  `json:"layout"`
-	Service  []string `json:"service"`
-	Attached bool     `json:"attached"`
+	Layout    *Layout  `json:"layout"`
+	Service   []string `json:"service"`
+	StateSize int64    `json:"state_size,omitempty"`
+	Attached  bool     `json:"attached"`
 }
 
 // supervisor owns a running lab. Its process is alone in a mount and a network
@@ -220,6 +221,24 @@ func (s *supervisor) disks() error {
 	}
 	for _, d := range []string{lower, upper, work, probe} {
 		os.RemoveAll(d)
+	}
+	return s.stateDisks()
+}
+
+// stateDisks makes the small disks that the plan may give each machine. They
+// are the supervisor's, so they last as long as the lab.
+func (s *supervisor) stateDisks() error {
+	if s.plan.StateSize == 0 {
+		return nil
+	}
+	for _, m := range s.all {
+		d := s.dir.state(m.spec.Name)
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", d, "tmpfs", 0, fmt.Sprintf("mode=755,size=%d", s.plan.StateSize)); err != nil {
+			return fmt.Errorf("make the state disk of %s: %w", m.spec.Name, err)
+		}
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/tasuki-ha/tasuki/internal/host"
 	"github.com/tasuki-ha/tasuki/internal/lab"
 )
 
@@ -43,8 +46,12 @@ func (c *chaos) fault(r rolled) *fault {
 		f.begin = func(ctx context.Context) error { _, err := c.signal(ctx, name, "KILL"); return err }
 	case "stop daemon":
 		c.stopDaemon(f, name)
-	case "power off", "reboot":
+	case "kill again":
+		c.again(f, killEvery, func(ctx context.Context) error { _, err := c.signal(ctx, name, "KILL"); return err })
+	case "power off", "reboot", "shut down":
 		c.powerOff(f, name)
+	case "one returns", "all off":
+		c.allOff(f, name)
 	case "pause":
 		c.pause(f, name)
 	case "cut", "cut one way", "cut off":
@@ -56,18 +63,37 @@ func (c *chaos) fault(r rolled) *fault {
 	case "reject":
 		peer := c.other(f.member, r.peer)
 		f.what += " what comes from " + c.members[peer]
-		f.begin = func(ctx context.Context) error { return c.filter(ctx, f.member, c.rejects(peer, r)) }
-		f.end = func(ctx context.Context) error { return c.filter(ctx, f.member, nil) }
+		c.filters(f, ipv4, c.rejects(peer, r))
 	case "mtu":
 		f.what += ": frames of more than 1400 bytes are lost"
-		f.begin = func(ctx context.Context) error { return c.filter(ctx, f.member, blackHole) }
-		f.end = func(ctx context.Context) error { return c.filter(ctx, f.member, nil) }
+		c.filters(f, ipv4, blackHole)
+	case "loss":
+		f.what += fmt.Sprintf(" of %d %% of all packets", r.part)
+		c.filters(f, ipv4, loses(r.part))
+	case "corrupt":
+		f.what += fmt.Sprintf(": %d %% of all packets", r.part)
+		c.filters(f, ipv4, corrupts(r.part))
+	case "twice":
+		f.what += ": all that it sends to the other nodes"
+		c.filters(f, ipv4, c.repeats(f.member))
+	case "arp":
+		f.what += ": what it asks, answers and announces is lost"
+		c.filters(f, arp, mute)
+	case "flap":
+		f.what += " " + r.nic
+		c.flap(f, name)
 	case "address":
 		f.what += " loses its own on " + r.nic
 		f.begin = func(ctx context.Context) error { return c.ownAddress(ctx, f.member, r.nic, false) }
 		f.end = func(ctx context.Context) error { return c.ownAddress(ctx, f.member, r.nic, true) }
 	case "cpu":
 		c.starve(f, name)
+	case "stranger":
+		c.stranger(f)
+	case "memory", "files", "processes", "disk full", "read-only":
+		c.sicken(f, name)
+	case "move", "stop and start", "apply":
+		c.operator(f, name)
 	}
 	if f.end != nil {
 		f.what += fmt.Sprintf(" for %.1f s", r.length.Seconds())
@@ -110,7 +136,17 @@ func (c *chaos) powerOff(f *fault, name string) {
 		c.seen.pause(f.member, false)
 		return c.Lab.Boot(ctx, name)
 	}
-	if f.kind == "power off" {
+	switch f.kind {
+	case "power off":
+		f.end = boot
+		return
+	case "shut down":
+		f.begin = func(ctx context.Context) error {
+			if _, err := c.Lab.Service(ctx, name, "stop"); err != nil {
+				return err
+			}
+			return c.Lab.Kill(ctx, name)
+		}
 		f.end = boot
 		return
 	}
@@ -146,7 +182,7 @@ func (c *chaos) cut(f *fault) {
 			peers = append(peers, c.members[c.other(f.member, i)])
 		}
 		if f.client {
-			peers = append(peers, c.Client)
+			peers = append(peers, c.Client, gate)
 		}
 	} else if !f.all {
 		options = append(options, lab.On(c.network(f.nic)))
@@ -181,27 +217,132 @@ func (c *chaos) cut(f *fault) {
 	}
 }
 
+// again does something at once and then every so often, until the end.
+func (c *chaos) again(f *fault, every time.Duration, do func(context.Context) error) {
+	var over context.CancelFunc
+	done := make(chan struct{})
+	f.begin = func(ctx context.Context) error {
+		ctx, over = context.WithCancel(ctx)
+		err := do(ctx)
+		go func() {
+			defer close(done)
+			for wait(ctx, every) == nil {
+				if err := do(ctx); err != nil && ctx.Err() == nil {
+					c.seen.say("  %s: %v", f.kind, err)
+				}
+			}
+		}()
+		return err
+	}
+	f.end = func(context.Context) error {
+		over()
+		<-done
+		return nil
+	}
+}
+
+const (
+	killEvery = 2 * time.Second
+	flapEvery = 300 * time.Millisecond
+)
+
+// flap pulls a cable and plugs it in again and again; the repair plugs it in.
+func (c *chaos) flap(f *fault, name string) {
+	in := true
+	c.again(f, flapEvery, func(ctx context.Context) error {
+		if in = !in; in {
+			return c.Lab.Plug(ctx, name, f.nic)
+		}
+		return c.Lab.Pull(ctx, name, f.nic)
+	})
+}
+
+// allOff takes the power from all members at once. They all return at the end,
+// or one of them before.
+func (c *chaos) allOff(f *fault, name string) {
+	off := c.members
+	f.what = f.kind + ": all members are off"
+	if f.kind == "one returns" {
+		off = c.members[:c.owners]
+		f.what = fmt.Sprintf("%s: %s are off, %s is first", f.kind, strings.Join(off, ", "), name)
+	}
+	each := func(do func(m string) error) error {
+		errs := make(chan error, len(off))
+		for _, m := range off {
+			go func() { errs <- do(m) }()
+		}
+		var all []error
+		for range off {
+			all = append(all, <-errs)
+		}
+		return errors.Join(all...)
+	}
+	boot := func(ctx context.Context, m string) error {
+		c.seen.pause(slices.Index(c.members, m), false)
+		if info, err := c.Lab.Machine(ctx, m); err != nil || info.State != lab.Off {
+			return err
+		}
+		return c.Lab.Boot(ctx, m)
+	}
+	f.begin = func(ctx context.Context) error {
+		err := each(func(m string) error { return c.Lab.Kill(ctx, m) })
+		if f.kind != "one returns" || !slices.Contains(off, name) {
+			return err
+		}
+		return errors.Join(err, wait(ctx, f.length/4), boot(ctx, name))
+	}
+	f.end = func(ctx context.Context) error {
+		return each(func(m string) error { return boot(ctx, m) })
+	}
+}
+
+// stranger lets a machine that is none of ours have the floating address.
+func (c *chaos) stranger(f *fault) {
+	f.what = "stranger: " + gate + " has the floating address"
+	f.begin = func(ctx context.Context) error { return c.claim(ctx, true) }
+	f.end = func(ctx context.Context) error { return c.claim(ctx, false) }
+}
+
+// claim gives the floating address to the gate, and says so, or takes it away.
+func (c *chaos) claim(ctx context.Context, on bool) error {
+	return c.Lab.Do(ctx, gate, func() error {
+		if err := setAddress("eth0", c.floating(), on); err != nil || !on {
+			return err
+		}
+		network, err := host.NewLinux()
+		if err != nil {
+			return err
+		}
+		defer network.Close()
+		return network.Announce("eth0", c.floating())
+	})
+}
+
 // ownAddress takes a machine's own address off, or puts it back.
 func (c *chaos) ownAddress(ctx context.Context, member int, nic string, on bool) error {
-	own := &netlink.Addr{IPNet: &net.IPNet{IP: c.address(member, nic).AsSlice(), Mask: net.CIDRMask(24, 32)}}
-	return c.Lab.Do(ctx, c.members[member], func() error {
-		nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer nl.Close()
-		link, err := nl.LinkByName(nic)
-		if err != nil {
-			return err
-		}
-		if !on {
-			return nl.AddrDel(link, own)
-		}
-		if err := nl.AddrAdd(link, own); err != nil && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
-		return nil
-	})
+	return c.Lab.Do(ctx, c.members[member], func() error { return setAddress(nic, c.address(member, nic), on) })
+}
+
+// setAddress takes an address off in the caller's namespace, or puts it there;
+// either may be so already.
+func setAddress(nic string, a netip.Addr, on bool) error {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer nl.Close()
+	link, err := nl.LinkByName(nic)
+	if err != nil {
+		return err
+	}
+	addr, do, already := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(24, 32)}}, nl.AddrDel, unix.EADDRNOTAVAIL
+	if on {
+		do, already = nl.AddrAdd, unix.EEXIST
+	}
+	if err := do(link, addr); !errors.Is(err, already) {
+		return err
+	}
+	return nil
 }
 
 // starve keeps every processor busy from within the machine.
@@ -229,11 +370,11 @@ func (c *chaos) starve(f *fault, name string) {
 // repair makes all machines and networks well, whatever the faults and their
 // ends have left.
 func (c *chaos) repair(ctx context.Context) error {
-	errs := []error{c.Lab.HealAll(ctx)}
+	errs := []error{c.Lab.HealAll(ctx), c.claim(ctx, false)}
 	for i, m := range c.members {
 		errs = append(errs, c.repairMachine(ctx, i, m))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.startAgain(ctx))...)
 }
 
 func (c *chaos) repairMachine(ctx context.Context, i int, m string) error {
@@ -257,12 +398,16 @@ func (c *chaos) repairMachine(ctx context.Context, i int, m string) error {
 		err = c.Lab.Resume(ctx, m)
 	}
 	c.seen.pause(i, false)
-	errs := []error{err, c.filter(ctx, i, nil)}
+	errs := []error{err, c.filter(ctx, i, ipv4, nil), c.filter(ctx, i, arp, nil), c.cure(ctx, m)}
 	for _, n := range info.NICs {
 		if !n.Plugged {
 			errs = append(errs, c.Lab.Plug(ctx, m, n.Name))
 		}
 		errs = append(errs, c.ownAddress(ctx, i, n.Name, true))
+	}
+	if svc, err := c.Lab.Service(ctx, m, "status"); err == nil && !svc.Running && svc.Crashes == 0 {
+		_, err = c.Lab.Service(ctx, m, "start")
+		errs = append(errs, err)
 	}
 	if _, err := c.signal(ctx, m, "CONT"); err != nil && info.State == lab.Up {
 		c.seen.say("repair %s: %v", m, err) // it may just be restarting

@@ -5,8 +5,10 @@
 //
 // The watchdog of every node is the keepalive monitor: without one a daemon
 // that stands still keeps its address for ever, which the cluster file's check
-// says. A disk that is full is not among the faults, since the machines of a
-// lab share one.
+// says. What is not among the faults, because a lab cannot make it: delay and slow
+// disks (there is no netem here, and the state is in memory), a thread that stands
+// still, and clocks, since all machines have the same one. The simulator makes
+// those.
 package chaos_test
 
 import (
@@ -23,7 +25,7 @@ import (
 var (
 	minutes = flag.Float64("minutes", 0.4, "how long faults are made")
 	seed    = flag.Uint64("seed", 1, "what the faults are rolled from")
-	layout  = flag.String("layout", "witness", "witness or three")
+	layout  = flag.String("layout", "witness", "witness, three, pair-none or pair-ping")
 	only    = flag.String("only", "", "make faults of this kind only")
 )
 
@@ -87,7 +89,7 @@ func TestChaos(t *testing.T) {
 	needsRoot(t)
 	s, known := sites[*layout]
 	if !known {
-		t.Fatalf("-layout is witness or three, not %q", *layout)
+		t.Fatalf("-layout is witness, three, pair-none or pair-ping, not %q", *layout)
 	}
 	c := build(t, s)
 	c.play(t, time.Duration(*minutes*float64(time.Minute)))

@@ -19,15 +19,17 @@ const (
 // round is one or two faults and what followed.
 type round struct {
 	kind    string // of its fault; "two at once"
+	faults  []rolled
 	what    []string
+	not     []string // kinds that cannot be had here
 	began   time.Time
 	repair  time.Time // from when on nothing is broken any more
 	back    time.Duration
 	notBack bool
 }
 
-func (c *chaos) say(t *testing.T, format string, args ...any) {
-	fmt.Fprintf(t.Output(), "%s "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...)
+func (c *chaos) say(format string, args ...any) {
+	fmt.Fprintf(c.t.Output(), "%s "+format+"\n", append([]any{time.Now().Format("15:04:05.000")}, args...)...)
 	c.seen.say(format, args...)
 }
 
@@ -41,7 +43,7 @@ func (o *observer) say(format string, args ...any) {
 // play makes faults for a time. It ends early if the service does not come back.
 func (c *chaos) play(t *testing.T, d time.Duration) {
 	ctx := t.Context()
-	c.say(t, "chaos: layout %s, seed %d, %v", *layout, *seed, d)
+	c.say("chaos: layout %s, seed %d, %v", *layout, *seed, d)
 	if _, err := c.seen.awaitService(ctx, time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -54,22 +56,22 @@ func (c *chaos) play(t *testing.T, d time.Duration) {
 	defer cancel()
 	for !c.allUp(ctx) {
 		if wait(ctx, 100*time.Millisecond) != nil {
-			c.fail(t, "not all nodes are up %v after the last fault", backWithin)
+			c.fail("not all nodes are up %v after the last fault", backWithin)
 			return
 		}
 	}
 }
 
 // fail remembers what must not be.
-func (c *chaos) fail(t *testing.T, format string, args ...any) {
+func (c *chaos) fail(format string, args ...any) {
 	c.failed = append(c.failed, fmt.Sprintf(format, args...))
-	c.say(t, "FAILED: "+format, args...)
+	c.say("FAILED: "+format, args...)
 }
 
 // round makes the faults of one round, undoes them, and waits for the service.
 // It says whether to go on.
 func (c *chaos) round(ctx context.Context, t *testing.T, p roundPlan) bool {
-	r := &round{kind: p.faults[0].kind, began: time.Now()}
+	r := &round{kind: p.faults[0].kind, faults: p.faults, began: time.Now()}
 	if len(p.faults) > 1 {
 		r.kind = "two at once"
 	}
@@ -78,30 +80,33 @@ func (c *chaos) round(ctx context.Context, t *testing.T, p roundPlan) bool {
 	var all sync.WaitGroup
 	for _, f := range p.faults {
 		all.Go(func() {
-			what := c.happen(ctx, t, f)
+			what, err := c.happen(ctx, t, f)
 			mu.Lock()
 			defer mu.Unlock()
 			r.what = append(r.what, what)
+			if errors.Is(err, errNotHere) {
+				r.not = append(r.not, f.kind)
+			}
 		})
 	}
 	all.Wait()
 	if err := c.repairAll(ctx); err != nil {
-		c.fail(t, "the lab cannot be repaired: %v", err)
+		c.fail("the lab cannot be repaired: %v", err)
 		return false
 	}
 	r.repair = time.Now()
 	back, err := c.await(ctx, r.repair, backWithin)
 	if err != nil {
 		r.notBack = true
-		c.fail(t, "the service is not back %v after: %s", backWithin, strings.Join(r.what, "; "))
+		c.fail("the service is not back %v after: %s", backWithin, strings.Join(r.what, "; "))
 		c.save(t, fmt.Sprintf("round-%d", len(c.rounds)))
 		if back, err = c.await(ctx, r.repair, giveUpAfter); err != nil {
-			c.say(t, "it is not back after %v more either: this is the end", giveUpAfter)
+			c.say("it is not back after %v more either: this is the end", giveUpAfter)
 			return false
 		}
 	}
 	r.back = back.Sub(r.repair)
-	c.say(t, "  by %s %.1f s after the end of it, out for %.2f s in all", c.members[c.seen.owner()], r.back.Seconds(), c.seen.out(r.began).Seconds())
+	c.say("  by %s %.1f s after the end of it, out for %.2f s in all", c.members[c.seen.owner()], r.back.Seconds(), c.seen.out(r.began).Seconds())
 	return wait(ctx, p.calm) == nil
 }
 
@@ -111,24 +116,25 @@ func (c *chaos) await(ctx context.Context, since time.Time, most time.Duration) 
 	return c.seen.awaitService(ctx, since)
 }
 
-// happen makes one fault and undoes it. It returns what it was.
-func (c *chaos) happen(ctx context.Context, t *testing.T, r rolled) string {
+// happen makes one fault and undoes it. It returns what it was, and why it did
+// not begin.
+func (c *chaos) happen(ctx context.Context, t *testing.T, r rolled) (what string, failed error) {
 	if wait(ctx, r.after) != nil {
-		return ""
+		return "", ctx.Err()
 	}
 	f := c.fault(r)
-	c.say(t, "%s", f.what)
-	if err := f.begin(ctx); err != nil {
-		c.say(t, "  %s: not so: %v", f.kind, err)
+	c.say("%d. %s", len(c.rounds), f.what)
+	if failed = f.begin(ctx); failed != nil {
+		c.say("  %s: not so: %v", f.kind, failed)
 		f.what += " (failed)"
 	}
 	if f.end == nil || wait(ctx, f.length) != nil {
-		return f.what
+		return f.what, failed
 	}
 	if err := f.end(ctx); err != nil {
-		c.say(t, "  undo %s: %v", f.kind, err)
+		c.say("  undo %s: %v", f.kind, err)
 	}
-	return f.what
+	return f.what, failed
 }
 
 // repairAll repairs until it succeeds: a machine may just be booting.

@@ -27,7 +27,8 @@ type rolled struct {
 	all    bool          // networks
 	oneWay bool          // 1: what the member sends is lost
 	away   bool          // oneWay: what it receives
-	client bool          // cut off: from the client too
+	client bool          // cut off: from the client and the gate too
+	part   int           // of the packets, in percent
 	length time.Duration // until it is undone
 	after  time.Duration // from the begin of its round
 }
@@ -38,24 +39,51 @@ type roundPlan struct {
 	calm   time.Duration
 }
 
-// kinds of faults, and how often each comes.
+// kinds of faults, how often each comes, and by which numbers the catalogue of
+// faults in docs/reliability.md knows it.
 var kinds = []struct {
 	name   string
 	weight int
+	ids    string
 }{
-	{"kill daemon", 3},
-	{"stop daemon", 3},
-	{"power off", 2},
-	{"reboot", 2},
-	{"pause", 4},
-	{"cut", 3},
-	{"cut one way", 3},
-	{"cut off", 4},
-	{"pull", 3},
-	{"reject", 2},
-	{"mtu", 2},
-	{"address", 3},
-	{"cpu", 2},
+	{"kill daemon", 3, "F01 F10"},
+	{"kill again", 2, "F02"},
+	{"stop daemon", 3, "F03"},
+	{"memory", 1, "F05"},
+	{"files", 2, "F06"},
+	{"processes", 1, "F06"},
+	{"cpu", 2, "F07"},
+	{"power off", 2, "F12"},
+	{"reboot", 2, "F13"},
+	{"shut down", 2, "F14"},
+	{"one returns", 1, "F17"},
+	{"all off", 1, "F18"},
+	{"pause", 4, "F22 F23"},
+	{"cut", 3, "F29 F31"},
+	{"cut one way", 3, "F30"},
+	{"cut off", 4, "F29"},
+	{"pull", 3, "F31"},
+	{"flap", 2, "F34"},
+	{"loss", 3, "F35"},
+	{"twice", 1, "F38"},
+	{"corrupt", 2, "F39"},
+	{"mtu", 2, "F42"},
+	{"reject", 2, "F43"},
+	{"address", 3, "F44 F45"},
+	{"arp", 2, "F48"},
+	{"stranger", 2, "F49"},
+	{"disk full", 3, "F58"},
+	{"read-only", 2, "F63"},
+	{"move", 3, "F93"},
+	{"stop and start", 1, "F93"},
+	{"apply", 1, "F93"},
+}
+
+func kindNames() (names []string) {
+	for _, k := range kinds {
+		names = append(names, k.name)
+	}
+	return names
 }
 
 // roller rolls rounds.
@@ -90,7 +118,7 @@ func (r *roller) fault() rolled {
 	f := rolled{
 		kind: r.kind(), who: roleOwner, member: r.rng.IntN(r.members), peer: 1 + r.rng.IntN(r.members-1),
 		nic: [...]string{"eth0", "eth1"}[r.rng.IntN(2)], all: r.rng.IntN(2) == 0,
-		away: r.rng.IntN(2) == 0, client: r.rng.IntN(2) == 0, length: r.span(),
+		away: r.rng.IntN(2) == 0, client: r.rng.IntN(2) == 0, part: 1 + r.rng.IntN(30), length: r.span(),
 	}
 	switch r.rng.IntN(4) {
 	case 0:
@@ -100,7 +128,7 @@ func (r *roller) fault() rolled {
 	}
 	f.oneWay = f.kind == "cut one way"
 	switch f.kind {
-	case "kill daemon", "reboot":
+	case "kill daemon", "reboot", "move", "apply":
 		f.length = 0
 	case "cpu":
 		f.length = min(f.length, 5*time.Second)
@@ -110,13 +138,7 @@ func (r *roller) fault() rolled {
 
 func (r *roller) kind() string {
 	if r.only != "" {
-		if !slices.ContainsFunc(kinds, func(k struct {
-			name   string
-			weight int
-		},
-		) bool {
-			return k.name == r.only
-		}) {
+		if !slices.Contains(kindNames(), r.only) {
 			panic(fmt.Sprintf("there is no fault %q", r.only))
 		}
 		r.rng.IntN(2)

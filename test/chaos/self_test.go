@@ -59,7 +59,7 @@ func TestOutages(t *testing.T) {
 func TestRollsAreOfTheSeed(t *testing.T) {
 	a, b := newRoller(sites["three"], 7, 30, ""), newRoller(sites["three"], 7, 30, "")
 	seen := map[string]bool{}
-	for range 300 {
+	for range 1000 {
 		x, y := a.round(), b.round()
 		if !slices.Equal(x.faults, y.faults) || x.calm != y.calm {
 			t.Fatalf("%v, then %v", x, y)

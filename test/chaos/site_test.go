@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tasuki-ha/tasuki/internal/lab"
@@ -18,8 +20,23 @@ type site struct {
 	members []string // of the cluster, the witness too
 	owners  int      // how many of them, from the first on, can own the group
 	net     string   // what all addresses begin with
+	doubles doubles
+	shape   string // the shipped layout
 	file    string
 }
+
+// doubles says when there may be two owners for as long as a fault lasts.
+type doubles string
+
+const (
+	never   doubles = ""
+	byPing  doubles = "both reach the target" // the nodes lose each other and both still reach it
+	bySplit doubles = "they lose each other"
+)
+
+// gate is a machine on the public network that is no member: the target of
+// pings, and the stranger that takes the floating address.
+const gate = "gate"
 
 func (s site) floating() netip.Addr { return netip.MustParseAddr(s.net + ".1.50") }
 
@@ -39,7 +56,7 @@ func (s site) address(member int, nic string) netip.Addr {
 }
 
 var sites = map[string]site{
-	"witness": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", file: `cluster: chaos
+	"witness": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", file: `cluster: chaos
 nodes:
   n1: {addresses: [10.20.2.1, 10.20.1.1]}
   n2: {addresses: [10.20.2.2, 10.20.1.2]}
@@ -53,7 +70,7 @@ groups:
 monitors:
   userw: {kind: userspace, method: keepalive}
 `},
-	"three": {members: []string{"n1", "n2", "n3"}, owners: 3, net: "10.10", file: `cluster: chaos
+	"three": {members: []string{"n1", "n2", "n3"}, owners: 3, net: "10.10", shape: "three", file: `cluster: chaos
 nodes:
   n1: {addresses: [10.10.2.1, 10.10.1.1]}
   n2: {addresses: [10.10.2.2, 10.10.1.2]}
@@ -67,6 +84,52 @@ groups:
 monitors:
   userw: {kind: userspace, method: keepalive}
 `},
+	// Without a watchdog, for faults that do not make a daemon stand still.
+	"unwatched": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", file: `cluster: chaos
+nodes:
+  n1: {addresses: [10.20.2.1, 10.20.1.1]}
+  n2: {addresses: [10.20.2.2, 10.20.1.2]}
+  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}
+groups:
+  g:
+    nodes: [n1, n2]
+    resources:
+      ip: {kind: floating-ip, address: 10.20.1.50}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+`},
+	"pair-none": {members: []string{"n1", "n2"}, owners: 2, net: "10.20", shape: "witness", doubles: bySplit, file: pair("[none]")},
+	"pair-ping": {members: []string{"n1", "n2"}, owners: 2, net: "10.20", shape: "witness", doubles: byPing, file: pair("[{ping: {targets: [10.20.1.254]}}]")},
+}
+
+// pair is the cluster file of two nodes without a witness.
+func pair(arbitration string) string {
+	return `cluster: chaos
+nodes:
+  n1: {addresses: [10.20.2.1, 10.20.1.1]}
+  n2: {addresses: [10.20.2.2, 10.20.1.2]}
+arbitration: ` + arbitration + `
+groups:
+  g:
+    nodes: [n1, n2]
+    resources:
+      ip: {kind: floating-ip, address: 10.20.1.50}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+monitors:
+  userw: {kind: userspace, method: keepalive}
+`
+}
+
+// layout is the shipped one with the members of the site, and the gate.
+func (s site) layout() (*lab.Layout, error) {
+	l, err := lab.Shipped(s.shape)
+	if err != nil {
+		return nil, err
+	}
+	l.Machines = slices.DeleteFunc(l.Machines, func(m lab.Machine) bool { return !slices.Contains(s.members, m.Name) })
+	l.Machines = append(l.Machines, lab.Machine{Name: gate, NICs: []lab.NIC{
+		{Name: "eth0", Switch: "public", Addresses: []netip.Addr{netip.MustParseAddr(s.net + ".1.254")}},
+	}})
+	return l, nil
 }
 
 // The example's Apache, with a lock around it. The file is one per node and on
@@ -107,23 +170,25 @@ rm -f $PID
 type chaos struct {
 	site
 	*demo.Stage
+	t     *testing.T
 	locks string // the directory with a lock file for each member
 	seen  *observer
 	rolls *roller
 
-	rounds []*round
-	failed []string // what must not be and was seen
+	rounds  []*round
+	failed  []string    // what must not be and was seen
+	stopped atomic.Bool // an operator has stopped the group
 }
 
 // build starts a lab with the site's cluster and an observer.
 func build(t *testing.T, s site) *chaos {
 	t.Helper()
 	ctx := t.Context()
-	l, err := lab.Shipped(*layout)
+	l, err := s.layout()
 	must(t, err)
-	up, err := lab.Start(ctx, lab.Options{Layout: l, Name: fmt.Sprintf("chaos%d", os.Getpid()), Binary: program, Attached: true})
+	up, err := lab.Start(ctx, lab.Options{Layout: l, Name: fmt.Sprintf("chaos%d", os.Getpid()), Binary: program, StateSize: stateSize, Attached: true})
 	must(t, err)
-	c := &chaos{site: s, Stage: &demo.Stage{Lab: up, Guests: s.members, Client: "client", Group: "g", Resource: "web"}}
+	c := &chaos{t: t, site: s, Stage: &demo.Stage{Lab: up, Guests: s.members, Client: "client", Group: "g", Resource: "web"}}
 	t.Cleanup(func() {
 		if err := up.Down(context.Background()); err != nil {
 			t.Error(err)

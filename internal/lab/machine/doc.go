@@ -30,6 +30,7 @@ type Config struct {
 	Hosts   string   `json:"hosts"`   // becomes /etc/hosts at the first boot
 	Root    string   `json:"root"`    // an empty directory, to build the file system on
 	Disk    string   `json:"disk"`    // keeps what the machine writes, over boots
+	State   string   `json:"state"`   // is mounted as /var/lib/tasuki; "": no more than a directory there
 	Program string   `json:"program"` // is mounted as /usr/sbin/tasuki
 	Service []string `json:"service"` // the daemon that runs while /etc/tasuki/identity exists
 }

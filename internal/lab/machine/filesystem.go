@@ -109,6 +109,12 @@ func writable(c Config) error {
 			return fmt.Errorf("mount an overlay on /%s: %w", o, err)
 		}
 	}
+	if c.State != "" {
+		to := filepath.Join(c.Root, "var/lib/tasuki")
+		if err := errors.Join(os.MkdirAll(to, 0o755), unix.Mount(c.State, to, "", unix.MS_BIND, "")); err != nil {
+			return fmt.Errorf("mount the state disk: %w", err)
+		}
+	}
 	return identity(c)
 }
 
