@@ -18,6 +18,7 @@ type Terrain struct {
 	Drift  float64       // how far clocks may run apart, as a share of their rate
 	Shared bool          // two owners are possible while the nodes do not see each other
 	Fences bool          // there are fence devices
+	Stops  bool          // stops fail and hang, force too
 	Apart  bool          // nodes lose all networks at once, or none; ping targets with them
 }
 
@@ -52,10 +53,12 @@ const (
 	Fail     Kind = "fail"         // a start or a stop fails once, perhaps force too
 	Move     Kind = "move"         // an operator moves a group
 	Device   Kind = "fence-device" // it fails, or takes long
+	Stuck    Kind = "stuck"        // stops hang, and force hangs or fails
 )
 
 var (
 	anyKind   = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, CutOff, Rain, WallJump, Hang, Fail, Move}
+	stopKind  = append([]Kind{Stuck, Stuck, Fail, Move, Move, Move}, anyKind...)
 	fenceKind = append([]Kind{Device, Device, CutOff, CutOff}, anyKind...)
 	apartKind = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, CutOff, WallJump, Hang, Move}
 )
@@ -71,6 +74,9 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 	kinds := anyKind
 	if t.Apart {
 		kinds = apartKind
+	}
+	if t.Stops {
+		kinds = stopKind
 	}
 	if t.Fences {
 		kinds = fenceKind
@@ -222,6 +228,10 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		if f.Much > 90 { // force is asked for after a failed stop alone
 			w.behave[script+" force"] = behavior{fails: 1}
 		}
+	case Stuck:
+		w.behave[script+" stop"] = behavior{hangs: true}
+		w.behave[script+" force"] = behavior{hangs: f.Much > 80, fails: f.Much / 40 % 2}
+		end(func() { delete(w.behave, script+" stop"); delete(w.behave, script+" force") })
 	case Device:
 		w.fences[f.A] = device{fails: f.Much%2 == 0, takes: time.Duration(f.Much) * 300 * time.Millisecond}
 		end(func() { delete(w.fences, f.A) })

@@ -98,6 +98,21 @@ groups:
       www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
 `
 
+// stopping has short limits, so that what hangs is given up within a story.
+const stopping = `cluster: stopping
+nodes:
+  n1: {addresses: [192.168.10.1, 10.2.102.51]}
+  n2: {addresses: [192.168.10.2, 10.2.102.52]}
+  n3: {addresses: [192.168.10.3, 10.2.102.53]}
+timing: {start_wait: 5s, profile: PROFILE}
+groups:
+  web:
+    resources:
+      vip: {kind: floating-ip, address: 10.2.102.50, stop_timeout: 1s}
+      www: {kind: exec, start: start.sh, stop: stop.sh, stop_timeout: 1s, deactivation: {final_action: reboot}}
+      log: {kind: exec, after: [www], start: start.sh, stop: stop.sh, stop_timeout: 1s, deactivation: {retries: 1, final_action: shutdown}}
+`
+
 func pairWith(arbiter string) string { return strings.ReplaceAll(pair, "ARBITER", arbiter) }
 
 // drift is within what the lease rule allows for: its margin is 5 %.
@@ -111,6 +126,7 @@ var terrains = map[string]struct {
 }{
 	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 15},
 	"three":   {Terrain{Text: trio, Drift: drift}, 15},
+	"stops":   {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},
 	"five":    {Terrain{Text: five, Drift: drift}, 5},
 	"ping":    {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 20},
 	"fence":   {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 25},
