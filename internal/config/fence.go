@@ -67,7 +67,7 @@ func Secret(option string) bool {
 }
 
 var (
-	secretRE = regexp.MustCompile(`passw|secret|token|passphrase|(^|_)api_?key`)
+	secretRE = regexp.MustCompile(`passw|passphrase|secret|token|community|(^|_)api_?key`)
 	optionRE = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 )
 
@@ -103,6 +103,9 @@ func (b *builder) checkFences() {
 		for _, level := range e.val.Fence.items {
 			b.checkLevel(e.name, level)
 		}
+	}
+	if every := b.raw.FenceCheck; every.ok && every.val > 0 && every.val < time.Second {
+		b.add(every.src, "write 5m, or 0 for never", "%q is too often: %s", "fence_check", every.val)
 	}
 	b.checkFencePair()
 }

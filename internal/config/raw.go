@@ -21,7 +21,7 @@ type rawFile struct {
 	Nodes       rawMap[rawNode]        `yaml:"nodes" need:"true" range:"1..32" doc:"the machines of the cluster by name, in the order of preference; seven of them have a vote at a time"`
 	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..2" doc:"how two nodes without a witness decide who goes on when they lose each other: fence (who has forced the other off goes on; if that fails, the next of the list rules), ping with its targets, or none (both go on)" unless:"nobody goes on alone"`
 	Fences      rawMap[rawFence]       `yaml:"fences" range:"0..64" doc:"devices that can force a node off from outside, by name; which of them are for a node is written at the node"`
-	FenceCheck  rawDuration            `yaml:"fence_check" range:"0s..24h" default:"5m" doc:"how often every node tries whether the fence devices of the others answer, without switching anything; 0 never"`
+	FenceCheck  rawDuration            `yaml:"fence_check" range:"0s..24h" default:"5m" doc:"how often every node tries whether the fence devices of the others answer, without switching anything; at least 1s, 0 never"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/script"
@@ -62,10 +63,17 @@ func (a *agent) Status(ctx context.Context, plug string) (Power, error) {
 	switch {
 	case err == nil && r.ExitCode == exitOn:
 		return PowerOn, nil
-	case err == nil && r.ExitCode == exitOff:
+	case err == nil && r.ExitCode == exitOff && !failedToRun(r):
 		return PowerOff, nil
 	}
 	return PowerUnknown, a.done(r, err)
+}
+
+// failedToRun tells an agent that says off from an interpreter that ends with the
+// same exit code because it could not run the agent: agents that have a complaint
+// also print the status.
+func failedToRun(r script.Result) bool {
+	return r.LastLine() != "" && len(bytes.TrimSpace(r.Stdout)) == 0
 }
 
 // Check implements Device: the options are those that the agent knows, and its
@@ -130,16 +138,33 @@ func (a *agent) done(r script.Result, err error) error {
 	if err == nil {
 		return nil
 	}
+	line := a.complaint(r)
+	if line == "" {
+		return fmt.Errorf("%s: %w", filepath.Base(a.path), trimPath(err, a.path))
+	}
+	return fmt.Errorf("%s: %w (%s)", filepath.Base(a.path), trimPath(err, a.path), line)
+}
+
+// maxComplaint bounds what is told of an agent's last line, in bytes.
+const maxComplaint = 300
+
+// complaint is the last line that the agent complained with, without secrets.
+func (a *agent) complaint(r script.Result) string {
 	line := r.LastLine()
 	for o, value := range a.options {
 		if config.Secret(o) && value != "" {
 			line = strings.ReplaceAll(line, value, "***")
 		}
 	}
-	if line == "" {
-		return fmt.Errorf("%s: %w", filepath.Base(a.path), trimPath(err, a.path))
+	if len(line) > maxComplaint {
+		return "a line too long to show"
 	}
-	return fmt.Errorf("%s: %w (%s)", filepath.Base(a.path), trimPath(err, a.path), line)
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, line)
 }
 
 // trimPath takes the path of the agent, which the caller names, out of an error

@@ -131,6 +131,7 @@ func TestAgentsThatFail(t *testing.T) {
 	cases := map[string]struct{ metadata, body, fence, why string }{
 		"says that it has done it, but it is on": {goodMetadata, `exit 0`, "1s", "it took the order, but is not known to be off in its time: its status is still on"},
 		"the status is an error":                 {goodMetadata, `[ "$action" = status ] && { echo "no route" >&2; exit 1; }; exit 0`, "1s", "is not known to be off in its time: fence_fake: ended with exit code 1 (no route)"},
+		"the status cannot run":                  {goodMetadata, `[ "$action" = status ] && { echo "can't open file" >&2; exit 2; }; exit 0`, "1s", "is not known to be off in its time: fence_fake: ended with exit code 2 (can't open file)"},
 		"refuses and tells a secret":             {goodMetadata, `echo "login with $password failed" >&2; exit 1`, "10s", "fence_fake: ended with exit code 1 (login with *** failed)"},
 		"hangs and leaves children":              {goodMetadata, `sleep 61 & echo $! > "$file.child"; sleep 62`, "1s", "fence_fake: did not end in its time and was stopped after"},
 		"switches off, then hangs":               {goodMetadata, `echo off > "$file.$plug"; [ "$action" = off ] && sleep 62; exit 2`, "1s", "did not end in its time"},
@@ -144,7 +145,7 @@ func TestAgentsThatFail(t *testing.T) {
 		"cannot switch off":                      {strings.Replace(goodMetadata, `"off"`, `"aus"`, 1), `exit 0`, "10s", "cannot switch another node off"},
 		"runs on the target only":                {strings.Replace(goodMetadata, `"off"`, `"off" on_target="1"`, 1), `exit 0`, "10s", "cannot switch another node off"},
 		"fabric":                                 {strings.Replace(goodMetadata, `automatic="0"`, `on_target="1" automatic="1"`, 1), `exit 0`, "10s", "leaves it running"},
-		"garbage":                                {goodMetadata, `head -c 3000000 /dev/urandom; exit 1`, "10s", "ended with exit code 1"},
+		"garbage":                                {goodMetadata, `head -c 3000000 /dev/urandom; head -c 3000 /dev/zero >&2; exit 1`, "10s", "ended with exit code 1 (a line too long to show)"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
