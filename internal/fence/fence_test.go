@@ -187,6 +187,9 @@ func TestAgentsThatCannotRun(t *testing.T) {
 	if r := f.Off(t.Context(), "beta"); r.Off || !strings.Contains(r.Why, "password_script: ") {
 		t.Errorf("writable script of the password: %+v", r)
 	}
+	if f, _ := fencer(t, parse(t, levels), dir, nil); f.Off(t.Context(), "alpha").Why != "level 1, first: this build cannot fence over a link" {
+		t.Error("a link without a way to make it")
+	}
 	if r := f.Off(t.Context(), "alpha"); r.Off || r.Why != "no fence is configured for node alpha" {
 		t.Errorf("no fence: %+v", r)
 	}
