@@ -446,7 +446,36 @@ func (m *Machine) takeRaft(from cluster.NodeName, inc quorum.Incarnation, data [
 	if inc != m.meta.Incarnation || m.bound(&msg) || m.needless(&msg) {
 		return
 	}
+	if m.forgot(&msg) {
+		m.event(cluster.LevelError, "nm", "state-older", "", nil,
+			"This node has less of the cluster's state than it once confirmed: its disk was restored from a copy, or has lost writes. It gives that state up and joins anew.")
+		m.giveUpState("its state is older than what it confirmed")
+		return
+	}
 	_ = m.raft.Step(&msg) // an answer from a node that is no member any more: nothing to do
+}
+
+// forgot says whether a leader's message proves that this node, or what it took
+// for agreed on, is of another past. A leader never tells a follower to take more
+// as agreed on than that has confirmed, and what is agreed on never changes.
+func (m *Machine) forgot(msg *raftpb.Message) bool {
+	hs := m.raft.BasicStatus().HardState
+	if msg.GetTerm() < hs.GetTerm() {
+		return false // of a leader that was replaced
+	}
+	switch msg.GetType() {
+	case raftpb.MsgHeartbeat:
+		last, err := m.log.LastIndex()
+		must(err)
+		return msg.GetCommit() > last
+	case raftpb.MsgApp:
+		if msg.GetIndex() > hs.GetCommit() {
+			return false
+		}
+		term, err := m.log.Term(msg.GetIndex())
+		return err == nil && term != msg.GetLogTerm()
+	}
+	return false
 }
 
 // needless says whether the message asks for a vote although the leader is

@@ -218,12 +218,18 @@ func (m *Machine) yield(to cluster.NodeName, b beat) {
 	if len(active) > 0 {
 		m.event(cluster.LevelError, "nm", "both-active", "", nil,
 			"Both nodes may have been active. This node stops its groups: the other went on in a higher solo term, or stands first in the cluster file.")
-		if !m.isolated {
-			m.isolate()
-		}
+	}
+	m.giveUpState("another node went on without this one")
+}
+
+// giveUpState stops what runs here and leaves this node without state, to join
+// anew.
+func (m *Machine) giveUpState(why string) {
+	if len(m.activeGroups()) > 0 && !m.isolated {
+		m.isolate()
 	}
 	m.isolated, m.isolateAt = true, m.now
-	m.stopAll("another node went on without this one")
+	m.stopAll(why)
 	m.life++
 	m.meta = meta{}
 	m.raft, m.log, m.conf, m.lead, m.applied = nil, nil, &raftpb.ConfState{}, "", 0

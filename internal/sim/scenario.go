@@ -26,6 +26,7 @@ import (
 //	kill NODE             end the daemon, its resources go on
 //	daemon NODE           start the daemon again
 //	pause NODE, resume NODE
+//	keep NODE, restore NODE    the disk of a node that is off comes back as it was kept
 //	cut A B [PATH]        both directions, PATH from 1; heal likewise
 //	cut1 A B [PATH]       only what A sends to B; heal1 likewise
 //	run DURATION          let time pass
@@ -107,6 +108,13 @@ func (s *Scenario) do(words []string) error {
 		w.KillDaemon(node)
 	case "daemon":
 		return w.StartDaemon(node)
+	case "keep":
+		w.Keep(node)
+	case "restore":
+		if w.nodes[node].kept == nil {
+			return fmt.Errorf("keep it first")
+		}
+		w.Restore(node)
 	case "pause":
 		w.Pause(node)
 	case "resume":

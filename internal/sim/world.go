@@ -88,23 +88,25 @@ type behavior struct {
 
 // Node is one machine of the world.
 type Node struct {
-	name     cluster.NodeName
-	machine  *engine.Machine // nil while it is off
-	boots    int
-	power    int // how often it went off or on
-	paused   bool
-	held     []engine.Event // what arrived while it was paused
-	disk     disk
-	wake     uint64                   // only the latest wake-up counts
-	active   map[string]cluster.Epoch // GROUP/RESOURCE that is active here
-	harmless map[string]bool          // GROUP that is isolated here
-	final    cluster.FinalAction
-	lease    cluster.Instant // in memory that survives the daemon
-	dog      uint64          // only the latest feeding of the watchdog counts
-	rate     float64         // of its clock; 0 is 1
-	wall     time.Duration   // how far its clock of the day is off
-	slow     time.Duration   // how much later everything happens here
-	doom     int             // the step, counted from now, in which the power goes; 0: none
+	name       cluster.NodeName
+	machine    *engine.Machine // nil while it is off
+	boots      int
+	power      int // how often it went off or on
+	paused     bool
+	held       []engine.Event // what arrived while it was paused
+	disk       disk
+	kept       *disk                    // as it was when it was kept
+	wake       uint64                   // only the latest wake-up counts
+	active     map[string]cluster.Epoch // GROUP/RESOURCE that is active here
+	harmless   map[string]bool          // GROUP that is isolated here
+	isolations map[string]int           // by GROUP: begun and undone
+	final      cluster.FinalAction
+	lease      cluster.Instant // in memory that survives the daemon
+	dog        uint64          // only the latest feeding of the watchdog counts
+	rate       float64         // of its clock; 0 is 1
+	wall       time.Duration   // how far its clock of the day is off
+	slow       time.Duration   // how much later everything happens here
+	doom       int             // the step, counted from now, in which the power goes; 0: none
 }
 
 type disk struct {
@@ -149,7 +151,7 @@ func NewWorld(text string, seed uint64) (*World, error) {
 		pings: map[cluster.NodeName]bool{}, fences: map[cluster.NodeName]device{}, answers: map[cluster.RequestID]engine.Reply{},
 	}
 	for i := range f.Nodes {
-		n := &Node{name: f.Nodes[i].Name, active: map[string]cluster.Epoch{}, harmless: map[string]bool{}}
+		n := &Node{name: f.Nodes[i].Name, active: map[string]cluster.Epoch{}, harmless: map[string]bool{}, isolations: map[string]int{}}
 		n.disk.seq = 1
 		w.nodes[n.name], w.names = n, append(w.names, n.name)
 	}
@@ -236,6 +238,20 @@ func (w *World) Crash(name cluster.NodeName) {
 	n.lease, n.doom, n.paused, n.held = 0, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
+}
+
+// Keep keeps a node's disk as it is, Restore brings it back: the node must be off.
+func (w *World) Keep(name cluster.NodeName) {
+	d := w.nodes[name].disk
+	w.nodes[name].kept = &d
+}
+
+// Restore undoes what was written since Keep, but for the numbers of events.
+func (w *World) Restore(name cluster.NodeName) {
+	n := w.nodes[name]
+	seq := n.disk.seq
+	n.disk = *n.kept
+	n.disk.seq = seq
 }
 
 // KillDaemon ends a node's daemon; its resources go on.
@@ -397,17 +413,15 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		w.Log = append(w.Log, e)
 	}
 	for _, t := range eff.Isolate {
-		n.harmless[string(t.Group.Name)] = true
-		w.changed = true
+		w.isolate(n, string(t.Group.Name))
 	}
 	for _, t := range eff.Restore {
-		delete(n.harmless, string(t.Group.Name))
 		for _, r := range t.Group.Resources {
 			if r.Kind == config.KindFloatingIP { // the address is put back, whether it was here or not
 				n.active[key(t.Group.Name, r.Name)] = t.Epoch
 			}
 		}
-		w.changed = true
+		w.expose(n, string(t.Group.Name))
 	}
 	for _, op := range eff.Ops {
 		w.operate(n, op)
@@ -442,6 +456,25 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 
 // deviceTakes is how long a fence device needs for its last command.
 const deviceTakes = 500 * time.Millisecond
+
+// isolate makes a group harmless within the time that the cluster file keeps for
+// it, on the clock of its node.
+func (w *World) isolate(n *Node, group string) {
+	n.isolations[group]++
+	this, power := n.isolations[group], n.power
+	w.after(n.lasts(w.upTo(w.file.Timing.Isolate)), func() {
+		if n.isolations[group] == this && n.power == power {
+			n.harmless[group] = true
+		}
+	})
+}
+
+// expose undoes an isolation, also one that has not been carried out yet.
+func (w *World) expose(n *Node, group string) {
+	n.isolations[group]++
+	delete(n.harmless, group)
+	w.changed = true
+}
 
 // fence switches a node off as its device does. What comes before the last
 // command ends with the daemon that asked.
@@ -570,8 +603,7 @@ func (w *World) operate(n *Node, op engine.Operation) {
 	m, k := n.machine, key(op.Group.Name, op.Op.Resource)
 	if op.Op.Start && !fails {
 		n.active[k] = op.Epoch // from the first moment on it may be seen outside
-		delete(n.harmless, string(op.Group.Name))
-		w.changed = true
+		w.expose(n, string(op.Group.Name))
 	}
 	if b.hangs {
 		return
