@@ -44,6 +44,7 @@ type Status struct {
 	Groups     []Group            `json:"groups"`
 	Monitors   []Monitor          `json:"monitors"`
 	Links      []Link             `json:"links"`
+	Networks   []Network          `json:"networks,omitempty"`
 	Version    string             `json:"version"`
 }
 
@@ -85,6 +86,29 @@ type Path struct {
 	Address string `json:"address"`
 	Up      bool   `json:"up"` // heartbeats arrive from there
 }
+
+// Network is one network of the cluster, the n-th addresses of its nodes, with
+// each direction between two nodes that are up.
+type Network struct {
+	Number     int         `json:"number"` // from 1
+	Directions []Direction `json:"directions"`
+}
+
+// Direction is whether heartbeats of one node reach another on a network.
+type Direction struct {
+	From   cluster.NodeName `json:"from"`
+	To     cluster.NodeName `json:"to"`
+	State  string           `json:"state"`             // DirectionOK, DirectionLost or DirectionUnknown
+	OneWay bool             `json:"one_way,omitempty"` // it is lost and the opposite direction works
+	Since  time.Time        `json:"since,omitzero"`    // by the clock of the receiver
+}
+
+// States of a direction.
+const (
+	DirectionOK      = "ok"
+	DirectionLost    = "lost"
+	DirectionUnknown = "unknown" // the receiver has not told for a while
+)
 
 // Group is one group.
 type Group struct {

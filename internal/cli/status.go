@@ -16,11 +16,15 @@ import (
 )
 
 func (p *program) status() *cobra.Command {
-	return p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived",
+	verbose := false
+	c := p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived",
 		Long: `Show the cluster as this node sees it: the nodes and their networks, the groups
 with the reason why each is where it is, the monitors (what is wrong first), the
-links, and how many more faults can be survived without losing the service.`,
+links, and how many more faults can be survived without losing the service. What
+one node sends to another on a network and does not arrive is listed, in each
+direction; -v shows all directions.`,
 		Example: `  tasuki status
+  tasuki status -v
   tasuki status --json`, Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := p.client().Status(cmd.Context())
@@ -30,9 +34,11 @@ links, and how many more faults can be survived without losing the service.`,
 			if p.asJSON {
 				return p.json(s)
 			}
-			p.printStatus(&s)
+			p.printStatus(&s, verbose)
 			return nil
 		}})
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what is well, too: every direction of every network")
+	return c
 }
 
 // isTerminal says whether a person sits at the other end of f.
@@ -57,7 +63,7 @@ func (p *program) paint(good bool, s string) string {
 	return lipgloss.NewStyle().Foreground(color).Render(s)
 }
 
-func (p *program) printStatus(s *api.Status) {
+func (p *program) printStatus(s *api.Status, verbose bool) {
 	leader := string(s.Leader)
 	if leader == "" {
 		leader = "none"
@@ -80,6 +86,7 @@ func (p *program) printStatus(s *api.Status) {
 		p.printNode(&n, w)
 		p.printNodeFence(&n)
 	}
+	p.printNetworks(s, w, verbose)
 	if len(s.Groups) > 0 {
 		fmt.Fprintln(p.out, "\ngroups")
 	}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -15,7 +14,11 @@ import (
 type peer struct {
 	heard    cluster.Instant         // latest heartbeat on any path; 0 if never
 	paths    map[int]cluster.Instant // the same, by path
-	lost     map[int]bool            // paths whose loss was logged
+	lost     map[int]loss            // paths whose loss was logged, and how
+	flaps    map[int]*flap           // lines of the log by path
+	hearing  map[int]hearing         // what is heard of it, by path
+	row      []hearing               // what it hears, as it told
+	rowAt    cluster.Instant         // when it told
 	back     cluster.Instant         // when it was heard again after it had been silent on all of them
 	deaf     cluster.Instant         // since when it says that it does not hear us; 0: it does not say so
 	next     cluster.Instant         // when it is sent the next heartbeat
@@ -30,7 +33,7 @@ type peer struct {
 func (m *Machine) peer(n cluster.NodeName) *peer {
 	p := m.peers[n]
 	if p == nil {
-		p = &peer{paths: map[int]cluster.Instant{}, lost: map[int]bool{}}
+		p = &peer{paths: map[int]cluster.Instant{}, lost: map[int]loss{}, flaps: map[int]*flap{}, hearing: map[int]hearing{}}
 		m.peers[n] = p
 	}
 	return p
@@ -124,23 +127,6 @@ func (m *Machine) missesOne() bool {
 	return false
 }
 
-// pathSilence is how long a path to the node must be unheard to count as
-// silent: two of the rounds in which each gets its turn, and some.
-func (m *Machine) pathSilence(n *config.Node) time.Duration {
-	return (m.silence() + m.pace()) * time.Duration(max(len(n.Addresses), 1))
-}
-
-// heardPaths returns the paths on which the node is heard.
-func (m *Machine) heardPaths(n *config.Node, p *peer) []int {
-	var heard []int
-	for path := range n.Addresses {
-		if t, ok := p.paths[path]; ok && m.now.Sub(t) < m.pathSilence(n) {
-			heard = append(heard, path)
-		}
-	}
-	return heard
-}
-
 // beatPaths returns where the next heartbeat goes: over the paths in turn while
 // all of them work in both directions, which spares half of the packets of two
 // networks, and over all of them as soon as one does not.
@@ -220,7 +206,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	p := m.peer(in.From)
 	if p.last.Daemon == b.Daemon && b.Sent < p.last.Sent {
-		p.paths[in.Path] = m.now // late on this path, but it works
+		m.pathHeard(in.From, p, in.Path) // late on this path, but it works
 		return
 	}
 	if p.last.Boot != "" && p.last.Boot != b.Boot {
@@ -231,7 +217,8 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	m.unfence(in.From, b.Boot)
 	first := p.last.Daemon != b.Daemon || b.Sent > p.last.Sent
-	p.heard, p.paths[in.Path], p.last = m.now, m.now, b
+	p.heard, p.last = m.now, b
+	m.pathHeard(in.From, p, in.Path)
 	if !b.Deaf {
 		p.deaf = 0
 	} else if p.deaf == 0 {
@@ -239,10 +226,6 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	if first && m.follows(p, in.From) {
 		p.next = m.now
-	}
-	if p.lost[in.Path] {
-		delete(p.lost, in.Path)
-		m.event(cluster.LevelInfo, "nm", "path-up", "", pathFields(in.From, in.Path), "Network %d to %s works again.", in.Path+1, in.From)
 	}
 	if b.Incarnation == m.meta.Incarnation && b.AckDaemon == m.daemon && b.Ack > 0 && b.Ack <= m.now {
 		m.holder.Acked(in.From, b.Ack)
@@ -256,27 +239,6 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	if !m.Blank() && m.meta.Incarnation.Yields(b.Incarnation, m.file()) {
 		m.yield(in.From, b)
-	}
-}
-
-func pathFields(n cluster.NodeName, path int) map[string]string {
-	return map[string]string{"node": string(n), "network": fmt.Sprint(path + 1)}
-}
-
-// watchPaths logs a network that went silent while the node is heard on
-// another; that moves nothing.
-func (m *Machine) watchPaths(n cluster.NodeName, p *peer) {
-	if p.heard == 0 || m.now.Sub(p.heard) >= m.silence() {
-		return // silent on all of them: that is another matter
-	}
-	node := m.file().Node(n)
-	for path, t := range p.paths {
-		if m.now.Sub(max(t, p.back)) < max(m.timing().Lease, m.pathSilence(node)) || p.lost[path] || path >= len(node.Addresses) {
-			continue
-		}
-		p.lost[path] = true
-		m.event(cluster.LevelWarn, "nm", "path-down", "", pathFields(n, path),
-			"Network %d to %s (%s) is silent. Another network works.", path+1, n, node.Addresses[path])
 	}
 }
 

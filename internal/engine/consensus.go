@@ -327,6 +327,7 @@ func (m *Machine) propose(e state.Entry, decided bool) error {
 // tick lets consensus's time pass: one tick a heartbeat.
 func (m *Machine) tick() {
 	m.beat()
+	m.listen()
 	m.tickRaft()
 	m.checkLease()
 	m.checkMonitors()

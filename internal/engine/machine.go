@@ -94,6 +94,9 @@ type Machine struct {
 	voter    *lease.Voter
 	declined map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
 	nextBeat cluster.Instant
+	listenAt cluster.Instant
+	rowTold  cluster.Instant // when the other nodes were told what is heard here
+	rowNew   bool            // it has changed since
 
 	ping      quorum.Ping
 	pingAsked cluster.Instant // when the round that is under way began; 0: none is

@@ -42,6 +42,7 @@ func (m *Machine) Status() api.Status {
 	for _, name := range sortedKeys(m.st.Links) {
 		s.Links = append(s.Links, linkStatus(name, m.st.Links[name]))
 	}
+	s.Networks = m.networks()
 	s.Survives, s.Why = m.survives()
 	return s
 }
@@ -62,8 +63,7 @@ func (m *Machine) nodeStatus(n *config.Node) api.Node {
 	for i, a := range n.Addresses {
 		up := out.Self
 		if p != nil {
-			t, heard := p.paths[i]
-			up = heard && m.now.Sub(t) < m.pathSilence(n)
+			up = m.hears(n, p, i)
 		}
 		out.Addresses = append(out.Addresses, api.Path{Address: a.String(), Up: up})
 	}

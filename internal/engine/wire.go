@@ -20,6 +20,7 @@ type message struct {
 	Ask         *admission.Ask     `json:"a,omitempty"`
 	Reply       *reply             `json:"y,omitempty"`
 	Verdicts    []verdictOf        `json:"v,omitempty"`
+	Hears       []hearing          `json:"h,omitempty"`
 }
 
 type reply struct {
@@ -50,5 +51,7 @@ func (m *Machine) takePeer(in PeerIn) {
 		m.takeReply(in.From, *msg.Reply)
 	case msg.Verdicts != nil:
 		m.takeVerdicts(in.From, msg.Verdicts)
+	case msg.Hears != nil:
+		m.takeHearings(in.From, msg.Hears)
 	}
 }

@@ -41,6 +41,7 @@ import (
 //	leave NODE            stop the daemon by plan
 //	shared                two owners are expected from here on; exclusive ends it
 //	expect GROUP PHASE [NODE]
+//	expect-direction NODE A B PATH ok|lost|one-way|unknown    as NODE's status shows what A sends to B
 //	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
 //	expect-no-script      no script of a ladder was run
 //	expect-final NODE ACTION
@@ -150,7 +151,7 @@ func (s *Scenario) do(words []string) error {
 		w.shared = true
 	case "exclusive":
 		w.shared, w.changed = false, true
-	case "expect", "expect-script", "expect-no-script", "expect-final":
+	case "expect", "expect-direction", "expect-script", "expect-no-script", "expect-final":
 		return s.expect(words[0], args)
 	default:
 		return s.ask(words[0], args)
@@ -295,6 +296,8 @@ func (s *Scenario) expect(verb string, args []string) error {
 			return fmt.Errorf("these were run: %q", w.Scripts)
 		}
 		return nil
+	case "expect-direction":
+		return s.expectDirection(args)
 	case "expect-final":
 		if n := w.nodes[cluster.NodeName(args[0])]; string(n.final) != args[1] {
 			return fmt.Errorf("the final action was %q", n.final)
@@ -324,4 +327,27 @@ func (s *Scenario) expect(verb string, args []string) error {
 		}
 	}
 	return nil
+}
+
+func (s *Scenario) expectDirection(args []string) error {
+	if len(args) != 5 || s.world.nodes[cluster.NodeName(args[0])] == nil {
+		return fmt.Errorf("expect-direction NODE A B PATH STATE")
+	}
+	status := s.world.nodes[cluster.NodeName(args[0])].machine.Status()
+	for _, n := range status.Networks {
+		for _, d := range n.Directions {
+			if string(d.From) != args[1] || string(d.To) != args[2] || strconv.Itoa(n.Number) != args[3] {
+				continue
+			}
+			state := d.State
+			if d.OneWay {
+				state = "one-way"
+			}
+			if state != args[4] {
+				return fmt.Errorf("it is %s", state)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("it is not in the status")
 }
