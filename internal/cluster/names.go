@@ -22,6 +22,8 @@ type (
 	MonitorName string
 	// LinkName is the name of another cluster that this one asks or is asked by.
 	LinkName string
+	// GuestName is the name of a virtual machine on a host that is a cluster.
+	GuestName string
 )
 
 // RequestID names one request. The same id sent twice acts once.

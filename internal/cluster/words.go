@@ -91,10 +91,32 @@ const (
 // Verb is what one cluster may ask another to do.
 type Verb string
 
-// The verbs. Their names are those of clptrnreq.
+// The verbs. Those of clptrnreq have its names.
 const (
 	VerbGroupFailover Verb = "GRP_FAILOVER"
 	VerbExecScript    Verb = "EXEC_SCRIPT"
+	VerbFence         Verb = "fence" // a guest of the host that is asked: power it off, and confirm it
+)
+
+// PowerAction is what is wanted of a guest's power.
+type PowerAction string
+
+// The actions. A linked cluster can ask for off and status; on is for the
+// operator of the host.
+const (
+	PowerOff    PowerAction = "off"
+	PowerOn     PowerAction = "on"
+	PowerStatus PowerAction = "status"
+)
+
+// Power is whether a guest has power. There is no value for "not known": that
+// is an error.
+type Power string
+
+// The states of power. A guest that is paused has power.
+const (
+	Off Power = "off"
+	On  Power = "on"
 )
 
 // Factor says why a resource's script runs: CLP_FACTOR of the script.

@@ -188,6 +188,9 @@ func (s *supervisor) config(m *unit) ([]byte, error) {
 	if s.plan.StateSize > 0 {
 		c.State = s.dir.state(m.spec.Name)
 	}
+	if len(s.guests(m)) > 0 {
+		c.Power = s.dir.power(m.spec.Name)
+	}
 	return json.Marshal(c)
 }
 
@@ -275,6 +278,7 @@ func (s *supervisor) endWithGuests(m *unit, why string) error {
 
 // end kills a machine, if it lives, and removes what belonged to this boot.
 func (s *supervisor) end(m *unit, state State, why string) error {
+	paused := m.state == Paused
 	m.state, m.why, m.since = state, why, time.Now()
 	var errs []error
 	if m.pid != 0 {
@@ -285,6 +289,9 @@ func (s *supervisor) end(m *unit, state State, why string) error {
 		case <-time.After(endWithin):
 			return fmt.Errorf("%s does not end: a process of it is stuck in the kernel", m.spec.Name)
 		}
+	}
+	if paused {
+		errs = append(errs, s.thaw(m))
 	}
 	if m.control != nil {
 		m.control.Close()

@@ -34,6 +34,7 @@ func (d dir) disks() string   { return filepath.Join(string(d), "disks") }
 
 func (d dir) control(machine string) string { return filepath.Join(string(d), machine+".sock") }
 func (d dir) state(machine string) string   { return filepath.Join(d.disks(), machine, "state") }
+func (d dir) power(host string) string      { return filepath.Join(string(d), host+".pwr") }
 func (d dir) log(machine string) string     { return filepath.Join(string(d), machine+".log") }
 
 // root returns where labs are.

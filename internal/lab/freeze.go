@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -37,6 +38,19 @@ func (s *supervisor) freeze(ctx context.Context, m *unit, on bool) error {
 		}
 		return done, nil
 	})
+}
+
+// thaw makes the cgroup of a machine that was killed while it was paused fit for
+// the next boot: what is started in a frozen one does not begin.
+func (s *supervisor) thaw(m *unit) error {
+	if s.group == "" {
+		return nil
+	}
+	g := s.group.child(m.spec.Name)
+	if g == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(string(g), "cgroup.freeze"), []byte("0"), 0)
 }
 
 // inside returns the processes in the PID namespace of one.

@@ -430,6 +430,8 @@ func TestPause(t *testing.T) {
 
 	must(t, l.Pause(ctx, "n1"))
 	must(t, l.Kill(ctx, "n1"))
+	must(t, l.Boot(ctx, "n1"))
+	until(t, "the daemon answers after a boot", func() bool { return answerOf(t, l, "client", "10.30.1.1:7000") != "" })
 }
 
 func TestServiceOfAMachine(t *testing.T) {

@@ -195,7 +195,7 @@ func (s *supervisor) prepare() (err error) {
 			return err
 		}
 	}
-	return nil
+	return s.switches()
 }
 
 // disks makes sure that overlays can keep their files in the lab's directory;

@@ -26,13 +26,14 @@ const MaxMessage = 128 << 10
 
 // Config is what init needs to know.
 type Config struct {
-	Name    string   `json:"name"`    // becomes the host name
-	Hosts   string   `json:"hosts"`   // becomes /etc/hosts at the first boot
-	Root    string   `json:"root"`    // an empty directory, to build the file system on
-	Disk    string   `json:"disk"`    // keeps what the machine writes, over boots
-	State   string   `json:"state"`   // is mounted as /var/lib/tasuki; "": no more than a directory there
-	Program string   `json:"program"` // is mounted as /usr/sbin/tasuki
-	Service []string `json:"service"` // the daemon that runs while /etc/tasuki/identity exists
+	Name    string   `json:"name"`            // becomes the host name
+	Hosts   string   `json:"hosts"`           // becomes /etc/hosts at the first boot
+	Root    string   `json:"root"`            // an empty directory, to build the file system on
+	Disk    string   `json:"disk"`            // keeps what the machine writes, over boots
+	State   string   `json:"state"`           // is mounted as /var/lib/tasuki; "": no more than a directory there
+	Power   string   `json:"power,omitempty"` // a host with guests: the socket of their power switches
+	Program string   `json:"program"`         // is mounted as /usr/sbin/tasuki
+	Service []string `json:"service"`         // the daemon that runs while /etc/tasuki/identity exists
 }
 
 // Request is the first message of a connection; exactly one field is set.

@@ -30,7 +30,7 @@ func build(c Config) error {
 	if err := unix.Mount("tmpfs", c.Root, "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mount the root: %w", err)
 	}
-	for _, f := range []func(Config) error{system, writable, kernel, device, scratch, program} {
+	for _, f := range []func(Config) error{system, writable, kernel, device, scratch, program, power} {
 		if err := f(c); err != nil {
 			return err
 		}
