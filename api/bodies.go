@@ -33,6 +33,11 @@ type NodeOp struct {
 	Cause cluster.EventID `json:"cause,omitempty"`
 }
 
+// GuestOp asks for something to be done with a guest's power.
+type GuestOp struct {
+	Cause cluster.EventID `json:"cause,omitempty"`
+}
+
 // MonitorOp names the node whose monitor is meant; "" is all that watch.
 type MonitorOp struct {
 	Node  cluster.NodeName `json:"node,omitempty"`
@@ -81,7 +86,8 @@ type TokenRequest struct {
 	Verbs   []cluster.Verb      `json:"verbs,omitempty"`
 	Groups  []cluster.GroupName `json:"groups,omitempty"`
 	Scripts []string            `json:"scripts,omitempty"`
-	TTL     time.Duration       `json:"ttl,omitempty"` // 0: one hour
+	Guests  []cluster.GuestName `json:"guests,omitempty"` // that may be powered off; empty: none
+	TTL     time.Duration       `json:"ttl,omitempty"`    // 0: one hour
 }
 
 // TokenText is a token, for the one who may use it.

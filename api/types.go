@@ -175,7 +175,8 @@ type Link struct {
 	Verbs   []cluster.Verb      `json:"verbs,omitempty"`
 	Groups  []cluster.GroupName `json:"groups,omitempty"`
 	Scripts []string            `json:"scripts,omitempty"`
-	Asked   bool                `json:"asked"` // we may ask it
+	Guests  []cluster.GuestName `json:"guests,omitempty"` // that it may power off
+	Asked   bool                `json:"asked"`            // we may ask it
 	Nodes   []LinkNode          `json:"nodes,omitempty"`
 }
 
@@ -193,6 +194,8 @@ type Request struct {
 	Group    cluster.GroupName    `json:"group,omitempty"`
 	Resource cluster.ResourceName `json:"resource,omitempty"`
 	Script   string               `json:"script,omitempty"`
+	Guest    cluster.GuestName    `json:"guest,omitempty"`  // fence
+	Action   cluster.PowerAction  `json:"action,omitempty"` // fence: off, or status
 	Cause    cluster.EventID      `json:"cause,omitempty"`
 	Chain    []Event              `json:"chain,omitempty"` // the asker's events that led here, the oldest first; at most 16
 }
@@ -204,6 +207,7 @@ type Answer struct {
 	Text     string            `json:"text"`
 	Plan     string            `json:"plan,omitempty"`      // GRP_FAILOVER: the plan that was made
 	ExitCode int               `json:"exit_code,omitempty"` // EXEC_SCRIPT
+	Power    cluster.Power     `json:"power,omitempty"`     // fence: as it was found after the action
 	Event    cluster.EventID   `json:"event,omitempty"`
 }
 
@@ -220,4 +224,12 @@ type HostAnswer struct {
 	Via    string  `json:"via,omitempty"` // the address that was used
 	Answer *Answer `json:"answer,omitempty"`
 	Error  *Error  `json:"error,omitempty"`
+}
+
+// Guest is a virtual machine on the node that answers.
+type Guest struct {
+	Name  cluster.GuestName `json:"name"`
+	By    string            `json:"by"`              // libvirt, qmp or lab, and what the guest is called there
+	Power cluster.Power     `json:"power,omitempty"` // "": not known, see Error
+	Error *Error            `json:"error,omitempty"`
 }

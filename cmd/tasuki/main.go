@@ -54,7 +54,11 @@ func run() int {
 	return cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Hooks{
 		Version: version,
 		Daemon: func(ctx context.Context, d paths.Dirs) error {
-			return app.Run(ctx, app.Options{Dirs: d, Version: version, Log: log, OnlyInNamespace: os.Getenv(machine.InLab) != ""})
+			o := app.Options{Dirs: d, Version: version, Log: log}
+			if os.Getenv(machine.InLab) != "" {
+				o.OnlyInNamespace, o.LabPower = true, machine.PowerSocket
+			}
+			return app.Run(ctx, o)
 		},
 		Init: func(d paths.Dirs, file string, n cluster.NodeName) (*config.File, error) {
 			return app.Init(d, file, n, log)

@@ -329,6 +329,11 @@ func (d *Daemon) NewToken(ctx context.Context, r api.TokenRequest) (api.TokenTex
 	if r.Purpose == string(identity.PurposeJoin) && f.Node(cluster.NodeName(r.Subject)) == nil {
 		return api.TokenText{}, notInFile(f, cluster.NodeName(r.Subject))
 	}
+	for _, g := range r.Guests {
+		if f.Guest(g) == nil {
+			return api.TokenText{}, noSuchGuest(g)
+		}
+	}
 	text, rec, err := identity.NewToken(identity.Purpose(r.Purpose), r.Subject, d.id.CA(), addresses(f, d.node), time.Now(), r.TTL)
 	if err != nil {
 		return api.TokenText{}, err
@@ -337,7 +342,7 @@ func (d *Daemon) NewToken(ctx context.Context, r api.TokenRequest) (api.TokenTex
 	if err != nil {
 		return api.TokenText{}, fmt.Errorf("write a token: %w", err)
 	}
-	t := &state.Token{Record: raw, Verbs: r.Verbs, Groups: r.Groups, Scripts: r.Scripts}
+	t := &state.Token{Record: raw, Verbs: r.Verbs, Groups: r.Groups, Scripts: r.Scripts, Guests: r.Guests}
 	return api.TokenText{Token: text, Expires: rec.Expires}, d.command(ctx, state.Command{Token: &state.SetToken{ID: rec.ID, Token: t}})
 }
 
@@ -413,12 +418,15 @@ func (d *Daemon) RedeemLink(ctx context.Context, r api.LinkRequest) (api.LinkRep
 	if rec.Subject != string(r.Cluster) {
 		return api.LinkReply{}, &api.Error{Code: "wrong-cluster", Message: fmt.Sprintf("the token is for cluster %s, not %s", rec.Subject, r.Cluster), Hint: "invite it by its own name"}
 	}
-	link := &state.Link{CA: r.CA, Asks: true, Verbs: t.Verbs, Groups: t.Groups, Scripts: t.Scripts}
+	link := &state.Link{CA: r.CA, Asks: true, Verbs: t.Verbs, Groups: t.Groups, Scripts: t.Scripts, Guests: t.Guests}
 	if err := d.command(ctx, state.Command{Link: &state.SetLink{Name: cluster.LinkName(r.Cluster), Link: link}}); err != nil {
 		return api.LinkReply{}, err
 	}
-	d.record(ctx, api.Event{Module: "apisv", Code: "link-made", Fields: map[string]string{"link": string(r.Cluster)},
-		Text: fmt.Sprintf("Cluster %s may now ask this one for %v.", r.Cluster, t.Verbs)})
+	text := fmt.Sprintf("Cluster %s may now ask this one for %v.", r.Cluster, t.Verbs)
+	if len(t.Guests) > 0 {
+		text = fmt.Sprintf("Cluster %s may now ask this one for %v, of guests %v.", r.Cluster, t.Verbs, t.Guests)
+	}
+	d.record(ctx, api.Event{Module: "apisv", Code: "link-made", Fields: map[string]string{"link": string(r.Cluster)}, Text: text})
 	f := d.file()
 	reply := api.LinkReply{Cluster: f.Cluster, CA: string(d.id.CAPEM())}
 	for _, n := range f.Nodes {
@@ -507,6 +515,15 @@ func (d *Daemon) askable() []request.Link {
 	return out
 }
 
+// sending tells that a request is sent, and returns that event with those that
+// led to it.
+func (d *Daemon) sending(ctx context.Context, cause cluster.EventID, fields map[string]string, text string) (cluster.EventID, []api.Event) {
+	id := d.record(ctx, api.Event{Module: "req", Code: "request-sent", Cause: cause, Fields: fields, Text: text})
+	chain := d.journal.Chain(id)
+	i := slices.IndexFunc(chain, func(e api.Event) bool { return e.ID == id })
+	return id, chain[max(0, i-15) : i+1]
+}
+
 // Send asks other clusters, with the events that led to it.
 func (d *Daemon) Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer, error) {
 	if r.ID == "" {
@@ -517,14 +534,8 @@ func (d *Daemon) Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer,
 		r.ID = cluster.RequestID(fmt.Sprintf("%s/%s/%s", d.id.Cluster(), d.node, id))
 	}
 	fields := map[string]string{"request": string(r.ID), "verb": string(r.Verb)}
-	cause := d.record(ctx, api.Event{Module: "req", Code: "request-sent", Cause: r.Cause, Fields: fields,
-		Text: fmt.Sprintf("Request %s is being sent to %v.", r.Verb, r.Hosts)})
-	if cause != "" {
-		r.Cause = cause
-		chain := d.journal.Chain(cause)
-		if i := slices.IndexFunc(chain, func(e api.Event) bool { return e.ID == cause }); i >= 0 {
-			r.Chain = chain[max(0, i-15) : i+1]
-		}
+	if cause, chain := d.sending(ctx, r.Cause, fields, fmt.Sprintf("Request %s is being sent to %v.", r.Verb, r.Hosts)); cause != "" {
+		r.Cause, r.Chain = cause, chain
 	}
 	answers := d.sender.Send(ctx, r)
 	for _, a := range answers {

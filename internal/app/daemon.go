@@ -37,6 +37,9 @@ type Options struct {
 	// OnlyInNamespace keeps the watchdog from resetting anything but a PID
 	// namespace, for nodes that are not a machine.
 	OnlyInNamespace bool
+	// LabPower is the socket of the power switches of this host's guests in a
+	// lab; "" outside of one.
+	LabPower string
 }
 
 // Names of files below the directories of a node, and of the values beside the
@@ -83,12 +86,13 @@ type Daemon struct {
 	answered *answered
 	tasks    []func(context.Context) error // what runs as long as the daemon
 
-	current  atomic.Pointer[config.File]
-	progress atomic.Pointer[time.Time] // of the engine's latest step
-	passed   chan struct{}             // capacity 1: the engine has made a step
-	guard    atomic.Int64              // engine.Effects.Guard
-	newFile  chan *config.File         // capacity 1: the latest wins
-	inbox    chan gossipIn             // events of other nodes, which may wait for the disk
+	current   atomic.Pointer[config.File]
+	progress  atomic.Pointer[time.Time] // of the engine's latest step
+	switching chan struct{}             // capacity maxSwitching: guests' power
+	passed    chan struct{}             // capacity 1: the engine has made a step
+	guard     atomic.Int64              // engine.Effects.Guard
+	newFile   chan *config.File         // capacity 1: the latest wins
+	inbox     chan gossipIn             // events of other nodes, which may wait for the disk
 
 	mu      sync.Mutex
 	waiting map[cluster.RequestID]chan engine.Reply

@@ -6,21 +6,53 @@ import (
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
 	"github.com/tasuki-ha/tasuki/internal/fence"
 )
 
 func (d *Daemon) newFencer() *fence.Fencer {
 	return fence.New(fence.Options{
-		Self: d.node, File: d.file, Heard: d.heard, Log: d.log,
+		Self: d.node, File: d.file, Heard: d.heard, Log: d.log, Link: func(c config.Fence) fence.Device { return hostFence{d, c.Link} },
 		Report: func(e api.Event) { d.post(engine.Event{Log: &e}) },
 	})
 }
 
+// causeKey is the key of the event that led to a fence, in its context.
+type causeKey struct{}
+
+// hostFence is a linked host as the fence device of its guests.
+type hostFence struct {
+	d    *Daemon
+	link cluster.LinkName
+}
+
+// Off has the host power a guest off; the host's log gets what led to it.
+func (h hostFence) Off(ctx context.Context, plug string) error {
+	cause, _ := ctx.Value(causeKey{}).(cluster.EventID)
+	fields := map[string]string{"verb": string(cluster.VerbFence), "guest": plug}
+	cause, chain := h.d.sending(ctx, cause, fields, fmt.Sprintf("Request %s is being sent to %s: power guest %s off.", cluster.VerbFence, h.link, plug))
+	return h.d.sender.Host(h.link).Off(ctx, cluster.GuestName(plug), cause, chain)
+}
+
+// Status asks the host.
+func (h hostFence) Status(ctx context.Context, plug string) (fence.Power, error) {
+	switch p, err := h.d.sender.Host(h.link).Status(ctx, cluster.GuestName(plug)); {
+	case err != nil:
+		return fence.PowerUnknown, err
+	case p == cluster.Off:
+		return fence.PowerOff, nil
+	}
+	return fence.PowerOn, nil
+}
+
+// Check asks the host for all guests that it would power off for this cluster.
+func (h hostFence) Check(ctx context.Context) error { return h.d.sender.Host(h.link).Check(ctx) }
+
 // forceOff has a node forced off and tells the engine what came of it. Its time
 // is bounded by the cluster file.
 func (d *Daemon) forceOff(run engine.FenceRun) {
-	r := d.fences.Off(d.ctx, run.Node)
+	r := d.fences.Off(context.WithValue(d.ctx, causeKey{}, run.Cause), run.Node)
 	d.post(engine.Event{Fenced: &engine.Fenced{Node: run.Node, Run: run.Run, Off: r.Off, Why: r.Why, Took: r.Took}})
 }
 

@@ -90,37 +90,45 @@ func (d *Daemon) request(ctx context.Context, c httpapi.Caller, r api.Request) (
 	if r.ID == "" || len(r.ID) > 128 {
 		return api.Answer{}, d.refuseRequest(ctx, c, r, "bad-request", "", "the request has no id")
 	}
-	return d.answered.once(ctx, ownID(c, r), func() (api.Answer, *api.Error) {
-		var link *state.Link
-		var known state.Answer
-		var dup bool
-		group := r.Group
-		err := d.loop.Inspect(ctx, func(m *engine.Machine) {
-			if l := m.State().Links[c.Link]; l != nil {
-				copied := *l
-				link = &copied
-			}
-			known, dup = m.State().Answered(ownID(c, r))
-			if g := m.File().GroupOf(r.Resource); group == "" && g != nil {
-				group = g.Name
-			}
-		})
-		if err != nil {
-			return api.Answer{}, &api.Error{Code: "stopping", Message: "this node is stopping", Hint: "ask another node"}
+	if r.Verb == cluster.VerbFence && r.Action != cluster.PowerOff {
+		return d.carryOut(ctx, c, r) // how things are is looked at each time
+	}
+	return d.answered.once(ctx, ownID(c, r), func() (api.Answer, *api.Error) { return d.carryOut(ctx, c, r) })
+}
+
+// carryOut does what is asked, if the link allows it.
+func (d *Daemon) carryOut(ctx context.Context, c httpapi.Caller, r api.Request) (api.Answer, *api.Error) {
+	var link *state.Link
+	var known state.Answer
+	var dup bool
+	group := r.Group
+	err := d.loop.Inspect(ctx, func(m *engine.Machine) {
+		if l := m.State().Links[c.Link]; l != nil {
+			copied := *l
+			link = &copied
 		}
-		if link == nil || !link.Asks || !slices.Contains(link.Verbs, r.Verb) {
-			return api.Answer{}, d.refuseRequest(ctx, c, r, "verb-not-allowed", "on that cluster: tasuki link list shows what is allowed",
-				"%s may not ask for %s", c.Link, r.Verb)
+		known, dup = m.State().Answered(ownID(c, r))
+		if g := m.File().GroupOf(r.Resource); group == "" && g != nil {
+			group = g.Name
 		}
-		d.keepChain(c, r)
-		if r.Verb == cluster.VerbExecScript {
-			return d.execScript(ctx, c, link, r)
-		}
-		if dup {
-			return answerOf(r.ID, known), known.Err
-		}
-		return d.groupFailover(ctx, c, link, r, group)
 	})
+	if err != nil {
+		return api.Answer{}, &api.Error{Code: "stopping", Message: "this node is stopping", Hint: "ask another node"}
+	}
+	if link == nil || !link.Asks || !slices.Contains(link.Verbs, r.Verb) {
+		return api.Answer{}, d.refuseRequest(ctx, c, r, "verb-not-allowed", "on that cluster: tasuki link list shows what is allowed",
+			"%s may not ask for %s", c.Link, r.Verb)
+	}
+	d.keepChain(c, r)
+	switch {
+	case r.Verb == cluster.VerbFence:
+		return d.fence(ctx, c, link, r)
+	case r.Verb == cluster.VerbExecScript:
+		return d.execScript(ctx, c, link, r)
+	case dup:
+		return answerOf(r.ID, known), known.Err
+	}
+	return d.groupFailover(ctx, c, link, r, group)
 }
 
 // ownID is the id of a request among those of all links: no cluster can take

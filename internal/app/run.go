@@ -51,7 +51,7 @@ func Run(ctx context.Context, o Options) error {
 	d := &Daemon{
 		opt: o, dirs: o.Dirs, log: o.Log, ctx: life, product: script.ThisProduct(o.Version),
 		answered: &answered{byID: map[cluster.RequestID]*answer{}}, waiting: map[cluster.RequestID]chan engine.Reply{},
-		passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
+		switching: make(chan struct{}, maxSwitching), passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
 	var closers closeStack
 	defer closers.close(o.Log)

@@ -15,10 +15,15 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/journal"
 )
 
+// completing bounds what a completion may wait for.
+func completing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 300*time.Millisecond)
+}
+
 // complete returns live names for a flag; it gives up soon.
 func (p *program) complete(pick func(*api.Status) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), 300*time.Millisecond)
+		ctx, cancel := completing(cmd.Context())
 		defer cancel()
 		s, err := p.client().Status(ctx)
 		if err != nil {
@@ -378,12 +383,37 @@ has the script's exit code; other than 0 is a failure.`,
 			return p.send(cmd.Context(), api.SendRequest{Hosts: hosts, Wait: wait, Request: api.Request{ID: cluster.RequestID(id), Verb: cluster.VerbExecScript, Script: script}})
 		}}
 	run.Flags().StringVar(&script, "script", "", "its name in the receiver's directory")
-	for _, sub := range []*cobra.Command{failover, run} {
+	for _, sub := range []*cobra.Command{failover, run, p.requestFence(&hosts, &wait, &id)} {
 		sub.Flags().StringSliceVar(&hosts, "host", nil, "addresses or names of nodes of a linked cluster")
 		sub.Flags().DurationVar(&wait, "wait", 10*time.Second, "how long to wait for answers")
 		sub.Flags().StringVar(&id, "id", "", "the id of a request that was sent before: it acts once, and answers the same (default: a new one)")
 		c.AddCommand(sub)
 	}
+	return c
+}
+
+func (p *program) requestFence(hosts *[]string, wait *time.Duration, id *string) *cobra.Command {
+	var guest string
+	var off bool
+	c := &cobra.Command{Use: "fence --guest GUEST --host HOST [--off]", Short: "Ask a host whether a guest has power, or to power it off",
+		Long: `Ask the host under a guest whether the guest has power, or with --off to take the
+power from it. The host says only what it has confirmed. The host's link must
+allow it for that guest.`,
+		Example: `  tasuki request fence --guest CLP-1 --host bay7-esx
+  tasuki request fence --guest CLP-1 --host bay7-esx --off`, Args: args(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if guest == "" || len(*hosts) == 0 {
+				return usageError{fmt.Errorf("name a guest, and the host that it is on")}
+			}
+			action := cluster.PowerStatus
+			if off {
+				action = cluster.PowerOff
+			}
+			return p.send(cmd.Context(), api.SendRequest{Hosts: *hosts, Wait: *wait, Request: api.Request{ID: cluster.RequestID(*id),
+				Verb: cluster.VerbFence, Guest: cluster.GuestName(guest), Action: action}})
+		}}
+	c.Flags().StringVar(&guest, "guest", "", "its name in the cluster file of the host")
+	c.Flags().BoolVar(&off, "off", false, "power it off")
 	return c
 }
 

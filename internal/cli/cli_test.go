@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line against a daemon of values. A script has a
-// file state.json, the status, and may have events.json, answers.json and
-// refusal.json; `calls` prints what the daemon was asked.
+// file state.json, the status, and may have events.json, answers.json,
+// guests.json and refusal.json; `calls` prints what the daemon was asked.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
@@ -86,7 +86,7 @@ func backend(dir string) (*httpapitest.Backend, error) {
 		Result:  api.PlanResult{ID: "p1", Group: "g", Ended: true, OK: true, Text: "it runs on n2"},
 	}
 	var events []api.Event
-	for name, into := range map[string]any{"state.json": &b.State, "events.json": &events, "answers.json": &b.Answers, "refusal.json": &b.Refusal, "result.json": &b.Result} {
+	for name, into := range map[string]any{"state.json": &b.State, "events.json": &events, "answers.json": &b.Answers, "refusal.json": &b.Refusal, "result.json": &b.Result, "guests.json": &b.GuestList} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			continue

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -112,33 +113,6 @@ authority and the addresses of all its nodes.`,
 		Example: `  tasuki link invite bay7-esx --verbs GRP_FAILOVER,EXEC_SCRIPT --groups failover
   tasuki link add TOKEN        # on the cluster that will ask
   tasuki link remove bay7-esx`}
-	var verbs, groups, scripts []string
-	var ttl time.Duration
-	invite := &cobra.Command{Use: "invite CLUSTER", Short: "Make a token with which that cluster may ask this one", Args: args(1, 1, "the name of the cluster that may ask"),
-		Long: `Print a token; the named cluster may ask this one once it has redeemed it with
-tasuki link add. What is not named here is refused.`,
-		Example: `  tasuki link invite bay7-esx --verbs GRP_FAILOVER,EXEC_SCRIPT --groups failover --scripts failover_message.sh`,
-		RunE: func(cmd *cobra.Command, a []string) error {
-			r := api.TokenRequest{Purpose: "link", Subject: a[0], Scripts: scripts, TTL: ttl}
-			for _, v := range verbs {
-				r.Verbs = append(r.Verbs, cluster.Verb(v))
-			}
-			for _, g := range groups {
-				r.Groups = append(r.Groups, cluster.GroupName(g))
-			}
-			t, err := p.client().NewToken(cmd.Context(), r)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(p.out, t.Token)
-			return nil
-		}}
-	invite.Flags().StringSliceVar(&verbs, "verbs", []string{string(cluster.VerbGroupFailover)}, "what it may ask for")
-	invite.Flags().StringSliceVar(&groups, "groups", nil, "for which groups (default: all)")
-	invite.Flags().StringSliceVar(&scripts, "scripts", nil, "which scripts of the request directory (default: all)")
-	_ = invite.RegisterFlagCompletionFunc("groups", p.complete(groupNames))
-	_ = invite.RegisterFlagCompletionFunc("verbs", cobra.FixedCompletions([]string{string(cluster.VerbGroupFailover), string(cluster.VerbExecScript)}, cobra.ShellCompDirectiveNoFileComp))
-	invite.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
 	add := &cobra.Command{Use: "add TOKEN", Short: "Redeem such a token: this cluster may then ask", Args: args(1, 1, "a token; tasuki link invite makes one"),
 		Long: "Redeem a token that another cluster has made: this cluster may then ask that one.", Example: "  tasuki link add TOKEN",
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -164,6 +138,45 @@ the other cluster knows of the link is forgotten there, by the same command.`,
 			}
 			return err
 		}}
-	c.AddCommand(invite, add, list, remove)
+	c.AddCommand(p.linkInvite(), add, list, remove)
 	return c
+}
+
+func (p *program) linkInvite() *cobra.Command {
+	var verbs, groups, scripts, guests []string
+	var ttl time.Duration
+	invite := &cobra.Command{Use: "invite CLUSTER", Short: "Make a token with which that cluster may ask this one", Args: args(1, 1, "the name of the cluster that may ask"),
+		Long: `Print a token; the named cluster may ask this one once it has redeemed it with
+tasuki link add. What is not named here is refused.`,
+		Example: `  tasuki link invite bay7-esx --verbs GRP_FAILOVER,EXEC_SCRIPT --groups failover --scripts failover_message.sh
+  tasuki link invite VMcluster --verbs fence --guests CLP-1    # on the host under CLP-1`,
+		RunE: func(cmd *cobra.Command, a []string) error {
+			r := api.TokenRequest{Purpose: "link", Subject: a[0], Scripts: scripts, TTL: ttl}
+			for _, v := range verbs {
+				r.Verbs = append(r.Verbs, cluster.Verb(v))
+			}
+			for _, g := range groups {
+				r.Groups = append(r.Groups, cluster.GroupName(g))
+			}
+			for _, g := range guests {
+				r.Guests = append(r.Guests, cluster.GuestName(g))
+			}
+			if slices.Contains(r.Verbs, cluster.VerbFence) != (len(guests) > 0) {
+				return usageError{fmt.Errorf("--verbs %s and --guests go together: without guests nothing could be asked for", cluster.VerbFence)}
+			}
+			t, err := p.client().NewToken(cmd.Context(), r)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(p.out, t.Token)
+			return nil
+		}}
+	invite.Flags().StringSliceVar(&verbs, "verbs", []string{string(cluster.VerbGroupFailover)}, "what it may ask for")
+	invite.Flags().StringSliceVar(&groups, "groups", nil, "for which groups (default: all)")
+	invite.Flags().StringSliceVar(&scripts, "scripts", nil, "which scripts of the request directory (default: all)")
+	invite.Flags().StringSliceVar(&guests, "guests", nil, "which guests of this host it may have powered off, with the verb fence (default: none)")
+	_ = invite.RegisterFlagCompletionFunc("groups", p.complete(groupNames))
+	_ = invite.RegisterFlagCompletionFunc("verbs", cobra.FixedCompletions([]string{string(cluster.VerbGroupFailover), string(cluster.VerbExecScript), string(cluster.VerbFence)}, cobra.ShellCompDirectiveNoFileComp))
+	invite.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long the token is valid")
+	return invite
 }

@@ -197,15 +197,27 @@ func (p *program) printMonitor(m *api.Monitor, w int) {
 	fmt.Fprintln(p.out)
 }
 
+// ofWhat says for what a link may ask its verbs.
+func ofWhat(l api.Link) string {
+	groups := "all groups"
+	if len(l.Groups) > 0 {
+		groups = fmt.Sprintf("groups %v", l.Groups)
+	}
+	guests := fmt.Sprintf("guests %v", l.Guests)
+	switch {
+	case len(l.Guests) == 0:
+		return groups
+	case !slices.Contains(l.Verbs, cluster.VerbGroupFailover):
+		return guests
+	}
+	return groups + ", " + guests
+}
+
 func (p *program) printLinks(s *api.Status) {
 	w := nameColumn(s)
 	for _, l := range s.Links {
 		if l.Asks {
-			groups := "all groups"
-			if len(l.Groups) > 0 {
-				groups = fmt.Sprintf("groups %v", l.Groups)
-			}
-			fmt.Fprintf(p.out, "  %-*s may ask this cluster for %v (%s)\n", w, l.Name, l.Verbs, groups)
+			fmt.Fprintf(p.out, "  %-*s may ask this cluster for %v (%s)\n", w, l.Name, l.Verbs, ofWhat(l))
 		}
 		if l.Asked {
 			for _, n := range l.Nodes {

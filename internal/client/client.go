@@ -285,6 +285,16 @@ func (c *Client) RemoveLink(ctx context.Context, name cluster.LinkName) error {
 	return c.Do(ctx, "DELETE", "/v1/links/"+url.PathEscape(string(name)), nil, nil)
 }
 
+// Guests returns the guests of this host with their power.
+func (c *Client) Guests(ctx context.Context) (out []api.Guest, err error) {
+	return out, c.Do(ctx, "GET", "/v1/guests", nil, &out)
+}
+
+// Guest powers a guest off or on, or looks at it.
+func (c *Client) Guest(ctx context.Context, g cluster.GuestName, a cluster.PowerAction, op api.GuestOp) (out api.Guest, err error) {
+	return out, c.Do(ctx, "POST", "/v1/guests/"+url.PathEscape(string(g))+"/"+string(a), op, &out)
+}
+
 // Send asks other clusters.
 func (c *Client) Send(ctx context.Context, r api.SendRequest) (out []api.HostAnswer, err error) {
 	return out, c.do(ctx, r.Wait, "POST", "/v1/send", r, &out)

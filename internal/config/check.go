@@ -19,6 +19,36 @@ func (b *builder) check() {
 	b.checkGroups()
 	b.checkMonitors()
 	b.checkResets()
+	b.checkGuests()
+}
+
+// checkGuests tells of guests that are not surely this machine's, or not surely
+// one machine: powering off must be beyond doubt.
+func (b *builder) checkGuests() {
+	guests := b.raw.Guests.items
+	if len(guests) > 0 && len(b.raw.Nodes.items) > 1 {
+		b.add(b.raw.Guests.src, "make each host a cluster of its own, with its own guests", "guests are those of one machine, but this cluster has %d nodes", len(b.raw.Nodes.items))
+	}
+	first := map[Guest]string{}
+	for i, e := range guests {
+		r := &e.val
+		var by []rawText
+		for _, t := range []rawText{r.Libvirt, r.QMP, r.Lab} {
+			if t.written() {
+				by = append(by, t)
+			}
+		}
+		if len(by) > 1 {
+			b.add(by[1].src, "keep one of them", "guest %s is written down as two machines", e.name)
+			continue
+		}
+		same := b.f.Guests[i]
+		same.Name = ""
+		if was, twice := first[same]; twice {
+			b.add(e.src, "keep one of them", "guests %s and %s are the same machine", was, e.name)
+		}
+		first[same] = e.name
+	}
 }
 
 // owners remembers who has an address first.

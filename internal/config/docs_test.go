@@ -67,6 +67,7 @@ func keysAsMarkdown() string {
 	}
 	table("recovery of a monitor", "Final actions: "+actionsInWords(ofMonitor), reflect.TypeFor[rawRecovery]())
 	table("requests", "", reflect.TypeFor[rawRequests]())
+	table("A guest: guests.NAME", "`guests: {CLP-1: {}}` is the domain CLP-1 of libvirt. At most one of the keys can be written.", reflect.TypeFor[rawGuest]())
 	return out.String()
 }
 

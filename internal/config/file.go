@@ -22,6 +22,10 @@ type File struct {
 	Groups      []Group
 	Monitors    []Monitor
 	Requests    Requests
+	Guests      []Guest // of the one node, in file order
+	// LibvirtSocket is where the guests' libvirt listens: an absolute path, ""
+	// where there are no guests.
+	LibvirtSocket string
 
 	warnings []Problem
 }
@@ -266,6 +270,25 @@ type Requests struct {
 	ScriptTimeout   time.Duration
 }
 
+// Guest is a virtual machine on the only node of a cluster, which can take the
+// power from it.
+type Guest struct {
+	Name   cluster.GuestName
+	Kind   GuestKind
+	Target string // the domain, the path of the socket, the machine: see Kind
+}
+
+// GuestKind names who has a guest's power switch.
+type GuestKind string
+
+// The kinds of guests: a domain of libvirt, a QEMU by the socket of its
+// monitor (QMP), a machine of a lab.
+const (
+	GuestLibvirt GuestKind = "libvirt"
+	GuestQMP     GuestKind = "qmp"
+	GuestLab     GuestKind = "lab"
+)
+
 // PortOf returns the port on which a node listens, tcp and udp.
 func (f *File) PortOf(n *Node) uint16 { return cmp.Or(n.Port, f.Port) }
 
@@ -304,6 +327,16 @@ func (f *File) Monitor(m cluster.MonitorName) *Monitor {
 	for i := range f.Monitors {
 		if f.Monitors[i].Name == m {
 			return &f.Monitors[i]
+		}
+	}
+	return nil
+}
+
+// Guest returns the guest of that name, or nil.
+func (f *File) Guest(g cluster.GuestName) *Guest {
+	for i := range f.Guests {
+		if f.Guests[i].Name == g {
+			return &f.Guests[i]
 		}
 	}
 	return nil

@@ -71,6 +71,25 @@ func (b *builder) build() {
 		f.Monitors = append(f.Monitors, b.monitor(e))
 	}
 	f.Requests = Requests{ScriptDirectory: r.Requests.ScriptDirectory.val, ScriptTimeout: r.Requests.ScriptTimeout.val}
+	for _, e := range r.Guests.items {
+		f.Guests = append(f.Guests, guest(e))
+	}
+	if len(f.Guests) > 0 {
+		f.LibvirtSocket = r.Libvirt.val
+	}
+}
+
+func guest(e *entry[rawGuest]) Guest {
+	g := Guest{Name: cluster.GuestName(e.name), Kind: GuestLibvirt, Target: e.name}
+	switch r := &e.val; {
+	case r.Libvirt.written():
+		g.Target = r.Libvirt.val
+	case r.QMP.written():
+		g.Kind, g.Target = GuestQMP, r.QMP.val
+	case r.Lab.written():
+		g.Kind, g.Target = GuestLab, r.Lab.val
+	}
+	return g
 }
 
 func node(e *entry[rawNode]) Node {

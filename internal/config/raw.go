@@ -26,6 +26,15 @@ type rawFile struct {
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
 	Requests    rawRequests            `yaml:"requests" doc:"what other clusters may have this one run"`
+	Guests      rawMap[rawGuest]       `yaml:"guests" range:"0..256" doc:"the virtual machines on this host, by name, that their own cluster can have powered off through a link (docs/fencing.md); only in a cluster of one node"`
+	Libvirt     rawText                `yaml:"libvirt_socket" is:"abs" default:"/var/run/libvirt/libvirt-sock" doc:"where libvirt listens, for guests that are its domains"`
+}
+
+type rawGuest struct {
+	src
+	Libvirt rawText `yaml:"libvirt" is:"line" doc:"the guest is this domain of libvirt, which must be persistent" unless:"the guest's name, if there is no qmp and no lab"`
+	QMP     rawText `yaml:"qmp" is:"abs" doc:"the guest is the QEMU whose monitor (QMP) listens at this socket"`
+	Lab     rawText `yaml:"lab" is:"name" doc:"the guest is this machine of the lab; refused outside of a lab"`
 }
 
 type rawNode struct {

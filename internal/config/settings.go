@@ -93,6 +93,11 @@ func (f *File) settings() *settings {
 	top.effect = quietly("used from the next request on")
 	top.set("requests.script_directory", f.Requests.ScriptDirectory)
 	top.set("requests.script_timeout", f.Requests.ScriptTimeout)
+	top.effect = quietly("used the next time that a guest's power is asked for")
+	top.set("libvirt_socket", f.LibvirtSocket)
+	for _, g := range f.Guests {
+		top.element("guests", string(g.Name), fmt.Sprintf("%s %s", g.Kind, g.Target), top.effect, top.effect).set(string(g.Kind), g.Target)
+	}
 	return all
 }
 

@@ -18,6 +18,7 @@ type fence struct {
 	off   cluster.Instant // when it was confirmed to be off; 0: it is not known to be
 	boot  string          // of the life that was ended; "" if it was never heard
 	why   string          // the latest attempt failed
+	begun cluster.EventID // that told of it
 	told  string          // the failure that was logged: the same one again is not
 }
 
@@ -49,9 +50,9 @@ func (m *Machine) fenceOff(n cluster.NodeName, why string, cause cluster.EventID
 	f.run, f.tried = m.runs, m.now
 	f.boot = m.peer(n).last.Boot
 	if f.told == "" {
-		m.event(cluster.LevelWarn, "nm", "fence-begun", cause, map[string]string{"node": string(n)}, "Forcing %s off: %s.", n, why)
+		f.begun = m.event(cluster.LevelWarn, "nm", "fence-begun", cause, map[string]string{"node": string(n)}, "Forcing %s off: %s.", n, why)
 	}
-	m.eff.Fences = append(m.eff.Fences, FenceRun{Node: n, Run: f.run, Why: why})
+	m.eff.Fences = append(m.eff.Fences, FenceRun{Node: n, Run: f.run, Why: why, Cause: f.begun})
 }
 
 func (m *Machine) takeFenced(d Fenced) {

@@ -201,6 +201,8 @@ type FenceRun struct {
 	Node cluster.NodeName
 	Run  uint64
 	Why  string
+	// Cause is the event that told of the fence when it began.
+	Cause cluster.EventID
 }
 
 // Final is a final action that ends this node's part.

@@ -101,7 +101,7 @@ func (m *Machine) groupStatus(g *config.Group, gs *state.Group) api.Group {
 }
 
 func linkStatus(name cluster.LinkName, l *state.Link) api.Link {
-	out := api.Link{Name: name, Asks: l.Asks, Verbs: l.Verbs, Groups: l.Groups, Scripts: l.Scripts, Asked: l.Asked}
+	out := api.Link{Name: name, Asks: l.Asks, Verbs: l.Verbs, Groups: l.Groups, Scripts: l.Scripts, Guests: l.Guests, Asked: l.Asked}
 	for _, n := range l.Nodes {
 		out.Nodes = append(out.Nodes, api.LinkNode{Name: n.Name, Addresses: n.Addresses})
 	}

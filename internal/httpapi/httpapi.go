@@ -83,6 +83,8 @@ type Backend interface {
 	RemoveLink(ctx context.Context, name cluster.LinkName) error
 	Request(ctx context.Context, c Caller, r api.Request) (api.Answer, error)
 	Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer, error)
+	Guests(ctx context.Context) ([]api.Guest, error)
+	Guest(ctx context.Context, g cluster.GuestName, action string, op api.GuestOp) (api.Guest, error)
 }
 
 // problem is an error as callers see it: RFC 9457 with our code and hint.
@@ -108,9 +110,9 @@ func statusOf(code string) int {
 		return http.StatusGatewayTimeout
 	case "internal":
 		return http.StatusInternalServerError
-	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster":
+	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "guest-not-allowed", "action-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster":
 		return http.StatusForbidden
-	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-incident", "unknown-host":
+	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-incident", "unknown-host":
 		return http.StatusNotFound
 	case "bad-request", "bad-script-name", "config-invalid", "unknown-verb", "bad-token", "wrong-token":
 		return http.StatusUnprocessableEntity
@@ -252,6 +254,9 @@ func (s *server) reading() {
 	register(s, insiders, "GET", "/v1/status", "status", "The cluster as this node sees it", func(ctx context.Context, _ *none) (*body[api.Status], error) {
 		return answer(s.b.Status(ctx))
 	})
+	register(s, insiders, "GET", "/v1/guests", "guests", "The guests of this host, with their power", func(ctx context.Context, _ *none) (*body[[]api.Guest], error) {
+		return answer(s.b.Guests(ctx))
+	})
 	type eventsIn struct {
 		After  string    `query:"after"`
 		Since  time.Time `query:"since"`
@@ -310,6 +315,14 @@ func (s *server) acting() {
 	})
 	register(s, insiders, "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
 		return answer(s.b.CheckFences(ctx, i.Body.Node))
+	})
+	type guestIn struct {
+		Guest  string `path:"guest"`
+		Action string `path:"action"`
+		Body   api.GuestOp
+	}
+	register(s, insiders, "POST", "/v1/guests/{guest}/{action}", "guest", "Power a guest of this host off or on, or look at it", func(ctx context.Context, i *guestIn) (*body[api.Guest], error) {
+		return answer(s.b.Guest(ctx, cluster.GuestName(i.Guest), i.Action, i.Body))
 	})
 	register(s, insiders, "POST", "/v1/log", "log", "Write a line of the operator's log", func(ctx context.Context, i *in[api.LogLine]) (*body[api.Logged], error) {
 		return answer(s.b.Log(ctx, i.Body))

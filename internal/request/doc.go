@@ -15,7 +15,7 @@
 //     execution, also if it comes in over another connection or by another node
 //     of the cluster; and it goes on when the connection that it came by ends.
 //
-// GRP_FAILOVER acts once in a cluster, so the hosts of one cluster are one
+// GRP_FAILOVER and fence act once in a cluster, so the hosts of one cluster are one
 // target: they are asked in the order given, the next one when the one before
 // is silent or cannot answer, until one answers or time is up. EXEC_SCRIPT is a
 // matter of each host: all are asked at once, each with an id of its own,

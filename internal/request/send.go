@@ -40,7 +40,7 @@ type target struct {
 }
 
 // Send asks the hosts and returns what came of it: for EXEC_SCRIPT one answer
-// for each host; for GRP_FAILOVER one for each cluster that acted, under the
+// for each host; for GRP_FAILOVER and fence one for each cluster that acted, under the
 // host that answered, or an error for each host of a cluster that did not. A
 // host that is not known gets its own error. A request without an id gets one.
 // Send returns when all is answered, at the latest after Wait or when ctx ends.
@@ -79,6 +79,8 @@ func (s *Sender) Send(ctx context.Context, req api.SendRequest) []api.HostAnswer
 	return all
 }
 
+var verbs = []cluster.Verb{cluster.VerbGroupFailover, cluster.VerbExecScript, cluster.VerbFence}
+
 func checkSend(req api.SendRequest) *api.Error {
 	if len(req.Hosts) == 0 {
 		return refuse("no-host", "name the addresses or names of nodes of a linked cluster", "no host is named")
@@ -86,20 +88,19 @@ func checkSend(req api.SendRequest) *api.Error {
 	if len(req.Hosts) > maxHosts {
 		return refuse("too-many-hosts", "", "%d hosts are named, the limit is %d", len(req.Hosts), maxHosts)
 	}
-	if req.Verb != cluster.VerbGroupFailover && req.Verb != cluster.VerbExecScript {
-		return refuse("unknown-verb", fmt.Sprintf("the verbs are %s and %s", cluster.VerbGroupFailover, cluster.VerbExecScript),
-			"%q is nothing that a cluster can be asked", req.Verb)
+	if !slices.Contains(verbs, req.Verb) {
+		return refuse("unknown-verb", fmt.Sprintf("the verbs are %v", verbs), "%q is nothing that a cluster can be asked", req.Verb)
 	}
 	return nil
 }
 
-// split says what is asked as one: a cluster for GRP_FAILOVER, else a node.
+// split says what is asked as one: a node for EXEC_SCRIPT, else a cluster.
 func split(verb cluster.Verb, targets []target) [][]target {
 	var jobs [][]target
 	place := map[cluster.LinkName]int{}
 	for _, t := range targets {
 		i, ok := place[t.link.Name]
-		if !ok || verb != cluster.VerbGroupFailover {
+		if !ok || verb == cluster.VerbExecScript {
 			place[t.link.Name] = len(jobs)
 			jobs = append(jobs, []target{t})
 			continue
@@ -185,9 +186,9 @@ func (s *Sender) ask(ctx context.Context, req api.Request, job []target) []api.H
 		if win := r.run(ctx, lanes(job)); win != nil {
 			return win.answers(req.Verb)
 		}
-		// A failover must get through if it can; a script is not worth holding
-		// up what its caller does next.
-		if req.Verb != cluster.VerbGroupFailover || r.settled(job) || !sleep(ctx, roundPause) {
+		// A failover and a fence must get through if they can; a script is not
+		// worth holding up what its caller does next.
+		if req.Verb == cluster.VerbExecScript || r.settled(job) || !sleep(ctx, roundPause) {
 			break
 		}
 	}
@@ -267,7 +268,7 @@ const (
 
 func (r *result) answers(verb cluster.Verb) []api.HostAnswer {
 	hosts := r.lane.t.hosts
-	if verb == cluster.VerbGroupFailover {
+	if verb != cluster.VerbExecScript {
 		hosts = hosts[:1]
 	}
 	var out []api.HostAnswer

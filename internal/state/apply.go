@@ -268,7 +268,7 @@ func (s *State) setLink(c SetLink) {
 		s.Links[c.Name] = l
 	}
 	if c.Link.Asks {
-		l.Asks, l.Verbs, l.Groups, l.Scripts = true, c.Link.Verbs, c.Link.Groups, c.Link.Scripts
+		l.Asks, l.Verbs, l.Groups, l.Scripts, l.Guests = true, c.Link.Verbs, c.Link.Groups, c.Link.Scripts, c.Link.Guests
 	}
 	if c.Link.Asked {
 		l.Asked = true

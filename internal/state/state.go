@@ -123,6 +123,7 @@ type Token struct {
 	Verbs   []cluster.Verb      `json:"verbs,omitempty"`
 	Groups  []cluster.GroupName `json:"groups,omitempty"`
 	Scripts []string            `json:"scripts,omitempty"`
+	Guests  []cluster.GuestName `json:"guests,omitempty"`
 }
 
 // Link is another cluster.
@@ -132,6 +133,7 @@ type Link struct {
 	Verbs   []cluster.Verb      `json:"verbs,omitempty"`
 	Groups  []cluster.GroupName `json:"groups,omitempty"`  // empty: all
 	Scripts []string            `json:"scripts,omitempty"` // empty: all of the directory
+	Guests  []cluster.GuestName `json:"guests,omitempty"`  // empty: none
 	Asked   bool                `json:"asked,omitempty"`
 	Nodes   []LinkNode          `json:"nodes,omitempty"`
 }

@@ -34,7 +34,7 @@ var layers = map[string]layer{
 
 	"internal/engine": motor,
 
-	"internal/client": edge, "internal/console": edge, "internal/fence": edge, "internal/heartbeat": edge,
+	"internal/client": edge, "internal/console": edge, "internal/fence": edge, "internal/guest": edge, "internal/heartbeat": edge,
 	"internal/host": edge, "internal/httpapi": edge, "internal/identity": edge, "internal/journal": edge,
 	"internal/lab": edge, "internal/mirror": edge, "internal/mirror/": edge, "internal/monitor": edge,
 	"internal/monitor/": edge, "internal/peer": edge, "internal/request": edge, "internal/resource": edge,

@@ -22,8 +22,10 @@ type Backend struct {
 	Changes  []string         // what a change of the cluster file would change
 	Result   api.PlanResult   // of every plan
 	Answers  []api.HostAnswer
-	Refusal  *api.Error // what every operation that changes something answers, if not nil
-	Begins   func()     // called when something is set in motion, if not nil
+	// GuestList are the guests of the host.
+	GuestList []api.Guest
+	Refusal   *api.Error // what every operation that changes something answers, if not nil
+	Begins    func()     // called when something is set in motion, if not nil
 
 	MostEvents int // how many events Events gives at most; 0: all
 
@@ -241,5 +243,25 @@ func (b *Backend) Request(_ context.Context, c httpapi.Caller, r api.Request) (a
 
 // Send returns Answers.
 func (b *Backend) Send(_ context.Context, r api.SendRequest) ([]api.HostAnswer, error) {
+	if r.Verb == cluster.VerbFence {
+		return b.Answers, b.change("send %s %v guest=%s action=%s", r.Verb, r.Hosts, r.Guest, r.Action)
+	}
 	return b.Answers, b.change("send %s %v group=%s resource=%s script=%s id=%s", r.Verb, r.Hosts, r.Group, r.Resource, r.Script, r.ID)
+}
+
+// Guests returns GuestList.
+func (b *Backend) Guests(context.Context) ([]api.Guest, error) {
+	b.called("guests")
+	return b.GuestList, nil
+}
+
+// Guest returns the guest of that name in GuestList, switched as asked.
+func (b *Backend) Guest(_ context.Context, g cluster.GuestName, action string, _ api.GuestOp) (api.Guest, error) {
+	out := api.Guest{Name: g, By: "libvirt " + string(g), Power: cluster.Power(action)}
+	for _, known := range b.GuestList {
+		if known.Name == g && action == string(cluster.PowerStatus) {
+			out = known
+		}
+	}
+	return out, b.change("guest %s %s", g, action)
 }
