@@ -71,11 +71,13 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 	}
 }
 
-// ended returns the nodes that are declared down: their leases have run out, or
-// they are surely off. Where both sides of a cut go on, nothing is proven.
+// ended returns the nodes that are declared down: a majority let their leases run
+// out, or they were forced off. A node of a pair that goes on alone by ping
+// targets, by no rule or by an order has no such proof: the other may do so too.
 func (m *Machine) ended() (names []cluster.NodeName) {
-	none := func(a config.Arbitrator) bool { return a.Kind == config.ArbitrateNone }
-	if m.soleVoter() && slices.ContainsFunc(m.file().Arbitration, none) {
+	list := m.file().Arbitration
+	guess := func(a config.Arbitrator) bool { return a.Kind != config.ArbitrateFence }
+	if m.soleVoter() && (len(list) == 0 || slices.ContainsFunc(list, guess)) {
 		return nil
 	}
 	for _, n := range sortedKeys(m.st.Nodes) {

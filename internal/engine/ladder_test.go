@@ -11,8 +11,8 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
-// Whose right has ended is proven by a majority, a fence or a rule that stops
-// the other side; not where both sides of a cut go on.
+// Whose right has ended is proven by a majority or a fence; not where the other
+// side of a cut may go on as well.
 func TestEnded(t *testing.T) {
 	for _, tc := range []struct {
 		voters      []cluster.NodeName
@@ -20,11 +20,16 @@ func TestEnded(t *testing.T) {
 		want        []cluster.NodeName
 	}{
 		{[]cluster.NodeName{"a", "b", "c"}, "", []cluster.NodeName{"b", "d"}},
-		{[]cluster.NodeName{"a"}, config.ArbitratePing, []cluster.NodeName{"b", "d"}},
+		{[]cluster.NodeName{"a"}, config.ArbitrateFence, []cluster.NodeName{"b", "d"}},
+		{[]cluster.NodeName{"a"}, config.ArbitratePing, nil},
+		{[]cluster.NodeName{"a"}, "", nil},
 		{[]cluster.NodeName{"a"}, config.ArbitrateNone, nil},
 		{[]cluster.NodeName{"a", "b"}, config.ArbitrateNone, []cluster.NodeName{"b", "d"}},
 	} {
-		m := &Machine{self: "a", st: state.New(), seed: &config.File{Arbitration: []config.Arbitrator{{Kind: tc.arbitration}}}, conf: &raftpb.ConfState{}}
+		m := &Machine{self: "a", st: state.New(), seed: &config.File{}, conf: &raftpb.ConfState{}}
+		if tc.arbitration != "" {
+			m.seed.Arbitration = []config.Arbitrator{{Kind: tc.arbitration}}
+		}
 		for _, v := range tc.voters {
 			m.conf.Voters = append(m.conf.Voters, raftID(v))
 		}

@@ -46,8 +46,9 @@ type Driver struct {
 	guards sync.WaitGroup
 	wake   chan struct{} // capacity 1: something in held changed
 
-	mu   sync.Mutex // held over every change of an address and every announcement
-	held map[cluster.ResourceName]*holding
+	mu    sync.Mutex // held over every change of an address and every announcement
+	held  map[cluster.ResourceName]*holding
+	ended bool // Run has: nothing is watched any more
 }
 
 var _ resource.Driver = (*Driver)(nil)
@@ -291,7 +292,9 @@ func (d *Driver) hold(ctx context.Context, t resource.Task, at host.Address, riv
 		plan: newSchedule(time.Now(), fip.AnnounceCount, fip.AnnounceEvery), guarded: at, unguard: unguard,
 	}
 	d.held[t.Resource.Name] = h
-	d.guards.Go(func() { d.guard(ctx, h, rival) })
+	if !d.ended {
+		d.guards.Go(func() { d.guard(ctx, h, rival) })
+	}
 	d.poke()
 	return h
 }

@@ -82,6 +82,7 @@ func (d *Driver) Run(ctx context.Context) error {
 // unguardAll ends the watches; the addresses stay.
 func (d *Driver) unguardAll() {
 	d.mu.Lock()
+	d.ended = true
 	for _, h := range d.held {
 		h.unguard()
 	}
