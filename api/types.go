@@ -66,6 +66,7 @@ type Node struct {
 	Lease     bool              `json:"lease"` // only of the node that answers: it may run groups
 	Addresses []Path            `json:"addresses"`
 	Since     time.Time         `json:"since"`
+	Heard     *time.Time        `json:"heard,omitempty"` // its latest heartbeat that arrived at the node that answers
 	Why       string            `json:"why,omitempty"`
 	Fence     []FenceState      `json:"fence,omitempty"` // how it can be forced off; of the node that answers itself it is not checked
 }

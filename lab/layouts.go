@@ -4,7 +4,7 @@ package layouts
 import "embed"
 
 // Files are the shipped layouts: reference.yaml, other.yaml, three.yaml,
-// witness.yaml, single.yaml.
+// witness.yaml, witnesses.yaml, single.yaml.
 //
 //go:embed *.yaml
 var Files embed.FS

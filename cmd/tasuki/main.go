@@ -22,6 +22,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/lab/machine"
 	"github.com/tasuki-ha/tasuki/internal/paths"
 	"github.com/tasuki-ha/tasuki/internal/watchdog"
+	"github.com/tasuki-ha/tasuki/internal/witness"
 )
 
 // version is set when the binary is built.
@@ -65,6 +66,14 @@ func run() int {
 		},
 		Join: func(ctx context.Context, d paths.Dirs, token string, n cluster.NodeName) (*config.File, error) {
 			return app.Join(ctx, d, token, n, log)
+		},
+		Witness: func(ctx context.Context, d paths.Dirs) error {
+			return witness.Run(ctx, witness.Options{Dirs: d, Log: log, Serve: func(ctx context.Context, d paths.Dirs, log *slog.Logger) error {
+				return app.Run(ctx, app.Options{Dirs: d, Version: version, Log: log, Witness: true})
+			}})
+		},
+		JoinWitness: func(ctx context.Context, d paths.Dirs, token string, n cluster.NodeName) (*config.File, error) {
+			return app.JoinWitness(ctx, d, token, n, log)
 		},
 		LinkNames: clp.LinkNames,
 		Lab:       []*cobra.Command{labcli.Command()},

@@ -40,6 +40,9 @@ type Options struct {
 	// LabPower is the socket of the power switches of this host's guests in a
 	// lab; "" outside of one.
 	LabPower string
+	// Witness is a daemon that votes and does nothing else: no resource, monitor
+	// or script runs in it, and others like it may run in the same process.
+	Witness bool
 }
 
 // Names of files below the directories of a node, and of the values beside the
@@ -171,7 +174,11 @@ func (d *Daemon) Do(eff engine.Effects) {
 	if eff.Config != nil {
 		d.follow(eff.Config)
 	}
-	d.act(eff)
+	if d.opt.Witness {
+		d.actAsWitness(eff)
+	} else {
+		d.act(eff)
+	}
 	for _, r := range eff.Replies {
 		d.mu.Lock()
 		ch := d.waiting[r.ID]
@@ -273,6 +280,9 @@ func (d *Daemon) reconfigure(f *config.File) {
 	}
 	d.peers.SetPeers(ps, self.Addresses)
 	d.beats.SetPeers(beatPeers(ps), self.Addresses)
+	if d.opt.Witness {
+		return
+	}
 	d.monitors.follow(d.ctx, f)
 	d.fences.Changed()
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,10 +115,12 @@ func (d *Daemon) localDoor(ctx context.Context) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("open the local socket: %w", err)
 	}
-	old := unix.Umask(0o177)
-	var lc net.ListenConfig
+	// The mode of the socket becomes that of the file.
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+		return errors.Join(failed, err)
+	}}
 	l, err := lc.Listen(ctx, "unix", path)
-	unix.Umask(old)
 	if err != nil {
 		return nil, fmt.Errorf("open the local socket: %w", err)
 	}

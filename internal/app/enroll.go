@@ -93,6 +93,22 @@ type joinReply = api.JoinReply
 
 // Join makes this machine the node of a cluster that a token is for.
 func Join(ctx context.Context, dirs paths.Dirs, token string, node cluster.NodeName, log *slog.Logger) (*config.File, error) {
+	j, err := redeemJoin(ctx, token, node)
+	if err != nil {
+		return nil, err
+	}
+	return j.file, j.settle(dirs, log)
+}
+
+// joined is what a token was redeemed for.
+type joined struct {
+	file  *config.File
+	key   []byte
+	reply joinReply
+}
+
+// redeemJoin asks the nodes that a token names to take this machine in.
+func redeemJoin(ctx context.Context, token string, node cluster.NodeName) (*joined, error) {
 	t, err := identity.ParseToken(token)
 	if err != nil {
 		return nil, err
@@ -108,24 +124,30 @@ func Join(ctx context.Context, dirs paths.Dirs, token string, node cluster.NodeN
 	if err != nil {
 		return nil, fmt.Errorf("write the token's secret: %w", err)
 	}
-	var r joinReply
-	if err := request.Redeem(ctx, t, "/v1/join", joinRequest{TokenID: t.ID, Secret: string(secret), Node: node, CSR: string(csr)}, &r); err != nil {
+	j := &joined{key: key}
+	if err := request.Redeem(ctx, t, "/v1/join", joinRequest{TokenID: t.ID, Secret: string(secret), Node: node, CSR: string(csr)}, &j.reply); err != nil {
 		return nil, err
 	}
-	f, errs := config.Parse("cluster file", []byte(r.Config))
+	f, errs := config.Parse("cluster file", []byte(j.reply.Config))
 	if len(errs) > 0 {
 		return nil, &api.Error{Code: "version-mismatch", Message: "the cluster's file cannot be read by this version: " + errs.Error(), Hint: "install the version that the other nodes run"}
 	}
+	j.file = f
+	return j, nil
+}
+
+// settle writes the identity and the first, empty state.
+func (j *joined) settle(dirs paths.Dirs, log *slog.Logger) error {
 	if err := makeDirs(dirs); err != nil {
-		return nil, err
+		return err
 	}
 	blank, err := json.Marshal(struct{}{})
 	if err != nil {
-		return nil, fmt.Errorf("write the node's own record: %w", err)
+		return fmt.Errorf("write the node's own record: %w", err)
 	}
-	meta := map[string][]byte{metaEngine: blank, metaSeed: []byte(r.Config)}
-	return f, firstState(dirs, log, store.Batch{Reset: true, Meta: meta}, func() error {
-		_, err := identity.Adopt(filepath.Join(dirs.Etc, dirIdentity), key, []byte(r.Certificate), []byte(r.CA), []byte(r.CAKey))
+	meta := map[string][]byte{metaEngine: blank, metaSeed: []byte(j.reply.Config)}
+	return firstState(dirs, log, store.Batch{Reset: true, Meta: meta}, func() error {
+		_, err := identity.Adopt(filepath.Join(dirs.Etc, dirIdentity), j.key, []byte(j.reply.Certificate), []byte(j.reply.CA), []byte(j.reply.CAKey))
 		return err
 	})
 }

@@ -71,6 +71,8 @@ func (d *Daemon) heard(n cluster.NodeName) (up bool) {
 func (d *Daemon) CheckFences(ctx context.Context, n cluster.NodeName) ([]api.NodeFence, error) {
 	f := d.file()
 	switch {
+	case d.opt.Witness:
+		return nil, &api.Error{Code: "witness", Message: "a witness forces nobody off", Hint: "check the devices on a node that runs groups"}
 	case n == d.node:
 		return nil, &api.Error{Code: "other-node", Message: fmt.Sprintf("%s is this node, which cannot force itself off", n), Hint: "check it on another node"}
 	case n != "" && f.Node(n) == nil:

@@ -34,6 +34,9 @@ func (d *Daemon) power(ctx context.Context, name cluster.GuestName, a cluster.Po
 	if g == nil {
 		return "", noSuchGuest(name)
 	}
+	if d.opt.Witness {
+		return "", &api.Error{Code: "witness", Message: "a witness switches no guests", Hint: "ask a node that runs groups"}
+	}
 	limit := guestWithin
 	if a == cluster.PowerStatus {
 		limit = lookWithin

@@ -205,6 +205,9 @@ func scriptName(name string) string {
 
 func (d *Daemon) execScript(ctx context.Context, c httpapi.Caller, link *state.Link, r api.Request) (api.Answer, *api.Error) {
 	f := d.file()
+	if d.opt.Witness {
+		return api.Answer{}, d.refuseRequest(ctx, c, r, "witness", "ask a node that runs groups", "a witness runs no scripts")
+	}
 	dir := f.Requests.ScriptDirectory
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(d.dirs.Etc, dir)

@@ -54,7 +54,7 @@ func Run(ctx context.Context, o Options) error {
 		switching: make(chan struct{}, maxSwitching), passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
 	var closers closeStack
-	defer closers.close(o.Log)
+	defer func() { closers.close(o.Log) }()
 	if err := d.open(&closers); err != nil {
 		return err
 	}
@@ -137,6 +137,9 @@ func (d *Daemon) open(closers *closeStack) error {
 		return &api.Error{Code: "no-state", Message: fmt.Sprintf("node %s has an identity but no cluster file", d.node),
 			Hint: "its state directory was lost: take its identity away too and join again"}
 	}
+	if err := d.onlyVotes(m.File()); err != nil {
+		return err
+	}
 	d.current.Store(m.File())
 	d.clusterPort, d.port = m.File().Port, m.File().PortOf(m.File().Node(d.node))
 	d.loop = engine.NewLoop(m, d)
@@ -173,13 +176,6 @@ func beatPeers(ps []peer.Peer) []heartbeat.Peer {
 
 // wire joins the parts that need no disk.
 func (d *Daemon) wire(closers *closeStack) error {
-	network, err := host.NewLinux()
-	if err != nil {
-		return err
-	}
-	d.network = network
-	closers.push("network", func() error { network.Close(); return nil })
-	f := d.file()
 	d.beats = heartbeat.New(heartbeat.Options{Port: d.port, Log: d.log, Receive: func(from cluster.NodeName, path int, payload []byte) {
 		d.loop.Offer(engine.Event{Beat: &engine.BeatIn{From: from, Path: path, Payload: payload}})
 		d.peers.Kick(from, path)
@@ -187,14 +183,34 @@ func (d *Daemon) wire(closers *closeStack) error {
 	d.gossip = &gossip{journal: d.journal, log: d.log, peers: d.otherNodes, send: func(to cluster.NodeName, data []byte) {
 		d.peers.Send(to, peer.Normal, append([]byte{toGossip}, data...))
 	}}
+	d.fences = d.newFencer()
+	links := d.askable
+	if d.opt.Witness {
+		links = func() []request.Link { return nil }
+	}
+	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: links, PingEvery: linkPing})
+	d.tasks = append(d.tasks, d.sender.Run, d.peers.Run, d.beats.Run, d.journal.Run)
+	if d.opt.Witness {
+		return nil
+	}
+	return d.wireGroups(closers)
+}
+
+// wireGroups joins the parts that run groups and watch.
+func (d *Daemon) wireGroups(closers *closeStack) error {
+	network, err := host.NewLinux()
+	if err != nil {
+		return err
+	}
+	d.network = network
+	closers.push("network", func() error { network.Close(); return nil })
+	f := d.file()
 	d.actor = &actor{cluster: f.Cluster, node: d.node, post: d.post, log: d.log, ctx: d.ctx, lanes: map[cluster.ResourceName]*lane{}}
 	fip := floatingip.New(floatingip.Options{Network: network, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice,
 		Nodes: func() []config.Node { return d.file().Nodes }})
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
-	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: d.askable, PingEvery: linkPing})
-	d.fences = d.newFencer()
-	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.sender.Run, d.fences.Run, d.peers.Run, d.beats.Run, d.journal.Run)
+	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.fences.Run)
 	dogs := watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{
@@ -258,7 +274,7 @@ func (d *Daemon) serve(ctx context.Context, end context.CancelFunc) error {
 	}
 	g.Go(func() error { d.gossip.run(life); return nil })
 	g.Go(func() error { d.carryGossip(life); return nil })
-	g.Go(func() error { d.carryFiles(life); return nil })
+	g.Go(func() error { return d.carryFiles(life) })
 	g.Go(func() error { return d.tendCertificates(life) })
 	for _, s := range servers {
 		g.Go(s)
@@ -269,11 +285,14 @@ func (d *Daemon) serve(ctx context.Context, end context.CancelFunc) error {
 			d.loop.Post(life, engine.Event{Leave: true})
 		case <-life.Done():
 		}
+		if d.opt.Witness {
+			endAfter(life, witnessLeaves, end)
+		}
 		return nil
 	})
 	g.Go(func() error {
 		defer end() // the engine ends last: all other parts follow it
-		return d.loop.Run(life)
+		return d.contained(func() error { return d.loop.Run(life) })
 	})
 	d.log.Info("the daemon runs", "node", d.node, "cluster", d.id.Cluster())
 	err = g.Wait()
@@ -294,12 +313,15 @@ func (d *Daemon) carryGossip(ctx context.Context) {
 	}
 }
 
-func (d *Daemon) carryFiles(ctx context.Context) {
+func (d *Daemon) carryFiles(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case f := <-d.newFile:
+			if err := d.onlyVotes(f); err != nil {
+				return err
+			}
 			d.reconfigure(f)
 		}
 	}

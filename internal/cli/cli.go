@@ -22,12 +22,15 @@ import (
 
 // Hooks are what the command line cannot do by the API.
 type Hooks struct {
-	Version   string
-	Daemon    func(ctx context.Context, d paths.Dirs) error
-	Init      func(d paths.Dirs, file string, node cluster.NodeName) (*config.File, error)
-	Join      func(ctx context.Context, d paths.Dirs, token string, node cluster.NodeName) (*config.File, error)
-	LinkNames func(dir string, remove bool) ([]string, error)
-	Lab       []*cobra.Command
+	Version string
+	Daemon  func(ctx context.Context, d paths.Dirs) error
+	Init    func(d paths.Dirs, file string, node cluster.NodeName) (*config.File, error)
+	Join    func(ctx context.Context, d paths.Dirs, token string, node cluster.NodeName) (*config.File, error)
+	// Witness serves all clusters that this machine is the witness of.
+	Witness     func(ctx context.Context, d paths.Dirs) error
+	JoinWitness func(ctx context.Context, d paths.Dirs, token string, node cluster.NodeName) (*config.File, error)
+	LinkNames   func(dir string, remove bool) ([]string, error)
+	Lab         []*cobra.Command
 }
 
 // program is one run of the command line.
@@ -78,7 +81,7 @@ func (p *program) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&p.socket, "socket", paths.At("").Socket(), "the door of the local daemon; TASUKI_SOCKET sets it too")
 	p.socket = cmp.Or(os.Getenv("TASUKI_SOCKET"), p.dirs.Socket())
 	root.AddCommand(p.status(), p.group(), p.node(), p.monitor(), p.fence(), p.guest(), p.request(), p.event(), p.explain(), p.config(),
-		p.init(), p.join(), p.token(), p.link(), p.log(), p.linkNames(), p.daemon(), p.man())
+		p.init(), p.join(), p.token(), p.link(), p.log(), p.linkNames(), p.daemon(), p.witness(), p.man())
 	root.AddCommand(p.hooks.Lab...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -60,6 +60,10 @@ func (m *Machine) nodeStatus(n *config.Node) api.Node {
 		}
 	}
 	p := m.peers[n.Name]
+	if p != nil && p.heard > 0 {
+		heard := m.wall.Add(-m.now.Sub(p.heard))
+		out.Heard = &heard
+	}
 	for i, a := range n.Addresses {
 		up := out.Self
 		if p != nil {
@@ -122,8 +126,9 @@ func (m *Machine) survives() (int, string) {
 		return 0, "no majority can be reached, nothing can be decided"
 	}
 	spareVotes := alive - (len(voters)/2 + 1)
-	why := fmt.Sprintf("%d of %d votes are here, %d are needed", alive, len(voters), len(voters)/2+1)
-	if len(voters) == 2 && alive == 2 {
+	missing := m.missingWitness()
+	why := fmt.Sprintf("%d of %d votes are here, %d are needed%s", alive, len(voters), len(voters)/2+1, missing)
+	if len(voters) == 2 && alive == 2 && missing == "" {
 		spareVotes, why = 0, "a pair without a third vote: no arbitration is configured"
 		if list := m.file().Arbitration; len(list) > 0 {
 			spareVotes, why = 1, fmt.Sprintf("a pair: arbitration %s decides; a cut between the nodes is not a death", list[0].Kind)
@@ -151,6 +156,22 @@ func (m *Machine) survives() (int, string) {
 		}
 	}
 	return max(spareVotes, 0), why
+}
+
+// missingWitness says which witness is not part of the votes that are here, and
+// why, or "".
+func (m *Machine) missingWitness() string {
+	f := m.file()
+	for i := range f.Nodes {
+		switch n := f.Nodes[i].Name; {
+		case !f.Nodes[i].Witness:
+		case !m.alive(n):
+			return fmt.Sprintf("; witness %s is silent", n)
+		case !slices.Contains(m.voters(), n) && len(f.Nodes) <= maxVoters:
+			return fmt.Sprintf("; witness %s has no vote yet", n)
+		}
+	}
+	return ""
 }
 
 // nextWake returns when time alone makes something due.

@@ -183,13 +183,16 @@ func (s *supervisor) config(m *unit) ([]byte, error) {
 	}
 	c := machine.Config{
 		Name: m.spec.Name, Hosts: s.hosts(), Root: root, Disk: disk,
-		Program: s.dir.program(), Service: s.plan.Service,
+		Program: s.dir.program(), Service: s.plan.Service, Identity: "identity",
 	}
 	if s.plan.StateSize > 0 {
 		c.State = s.dir.state(m.spec.Name)
 	}
 	if len(s.guests(m)) > 0 {
 		c.Power = s.dir.power(m.spec.Name)
+	}
+	if m.spec.Witness {
+		c.Service, c.Identity = []string{s.plan.Service[0], "witness", "run"}, "witness"
 	}
 	return json.Marshal(c)
 }

@@ -39,6 +39,8 @@ type Machine struct {
 	Name string `yaml:"name" json:"name"`
 	Host string `yaml:"host,omitempty" json:"host,omitempty"` // guests: the host they run on
 	NICs []NIC  `yaml:"nics" json:"nics"`
+	// Witness machines run tasuki witness in place of the daemon.
+	Witness bool `yaml:"witness,omitempty" json:"witness,omitempty"`
 }
 
 // NIC is one interface of a machine. That of a host is the uplink of a

@@ -1,7 +1,11 @@
 // Package paths says where things are on a node.
 package paths
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
 
 // Dirs are the directories of one node. The zero value is not usable; see At.
 type Dirs struct {
@@ -21,6 +25,15 @@ func At(root string) Dirs {
 		State: filepath.Join(root, "var/lib/tasuki"),
 		Log:   filepath.Join(root, "var/log/tasuki"),
 		Run:   filepath.Join(root, "run/tasuki"),
+	}
+}
+
+// Witness returns the directories of one cluster that this machine is the witness
+// of by "tasuki witness".
+func (d Dirs) Witness(c cluster.Name) Dirs {
+	return Dirs{
+		Etc: filepath.Join(d.Etc, "witness", string(c)), State: filepath.Join(d.State, "witness", string(c)),
+		Log: filepath.Join(d.Log, "witness", string(c)), Run: filepath.Join(d.Run, "witness", string(c)),
 	}
 }
 

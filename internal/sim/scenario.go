@@ -25,6 +25,7 @@ import (
 //	crash NODE            take the power away
 //	kill NODE             end the daemon, its resources go on
 //	daemon NODE           start the daemon again
+//	wipe NODE             of one that is off: its directories are gone, and it has joined anew
 //	pause NODE, resume NODE
 //	keep NODE, restore NODE    the disk of a node that is off comes back as it was kept
 //	cut A B [PATH]        both directions, PATH from 1; heal likewise
@@ -42,6 +43,8 @@ import (
 //	shared                two owners are expected from here on; exclusive ends it
 //	expect GROUP PHASE [NODE]
 //	expect-direction NODE A B PATH ok|lost|one-way|unknown    as NODE's status shows what A sends to B
+//	expect-survives NODE N TEXT…   what its status says about further faults has TEXT in it
+//	expect-owners GROUP [NODE…]    it is active on these and no others
 //	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
 //	expect-no-script      no script of a ladder was run
 //	expect-final NODE ACTION
@@ -107,6 +110,8 @@ func (s *Scenario) do(words []string) error {
 		w.Crash(node)
 	case "kill":
 		w.KillDaemon(node)
+	case "wipe":
+		return w.Wipe(node)
 	case "daemon":
 		return w.StartDaemon(node)
 	case "keep":
@@ -151,7 +156,7 @@ func (s *Scenario) do(words []string) error {
 		w.shared = true
 	case "exclusive":
 		w.shared, w.changed = false, true
-	case "expect", "expect-direction", "expect-script", "expect-no-script", "expect-final":
+	case "expect", "expect-direction", "expect-survives", "expect-owners", "expect-script", "expect-no-script", "expect-final":
 		return s.expect(words[0], args)
 	default:
 		return s.ask(words[0], args)
@@ -289,6 +294,17 @@ func (s *Scenario) expect(verb string, args []string) error {
 	case "expect-script":
 		if want := strings.Join(args, " "); !slices.Contains(w.Scripts, want) {
 			return fmt.Errorf("it was not run; these were: %q", w.Scripts)
+		}
+		return nil
+	case "expect-survives":
+		st := w.nodes[cluster.NodeName(args[0])].machine.Status()
+		if text := strings.Join(args[2:], " "); fmt.Sprint(st.Survives) != args[1] || !strings.Contains(st.Why, text) {
+			return fmt.Errorf("it is %d: %s", st.Survives, st.Why)
+		}
+		return nil
+	case "expect-owners":
+		if owners := w.Owners(cluster.GroupName(args[0])); fmt.Sprint(owners) != fmt.Sprint(args[1:]) {
+			return fmt.Errorf("it is active on %v", owners)
 		}
 		return nil
 	case "expect-no-script":

@@ -261,6 +261,17 @@ func (w *World) KillDaemon(name cluster.NodeName) {
 	n.wake++
 }
 
+// Wipe takes away all that a node that is off has on its disk but the identity
+// and the cluster file with which a node joins.
+func (w *World) Wipe(name cluster.NodeName) error {
+	n := w.nodes[name]
+	if n.machine != nil || name == w.names[0] && len(w.Log) == 0 {
+		return fmt.Errorf("%s must be off, and the cluster made", name)
+	}
+	n.disk = disk{seq: n.disk.seq}
+	return nil
+}
+
 // Pause freezes a node's daemon, Resume lets it go on.
 func (w *World) Pause(name cluster.NodeName) { w.nodes[name].paused = true }
 

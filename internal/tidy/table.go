@@ -38,7 +38,7 @@ var layers = map[string]layer{
 	"internal/host": edge, "internal/httpapi": edge, "internal/identity": edge, "internal/journal": edge,
 	"internal/lab": edge, "internal/mirror": edge, "internal/mirror/": edge, "internal/monitor": edge,
 	"internal/monitor/": edge, "internal/peer": edge, "internal/request": edge, "internal/resource": edge,
-	"internal/resource/": edge, "internal/script": edge, "internal/store": edge, "internal/watchdog": edge,
+	"internal/resource/": edge, "internal/script": edge, "internal/store": edge, "internal/watchdog": edge, "internal/witness": edge,
 	"internal/host/": edge, "internal/httpapi/": edge, "internal/lab/": edge, "internal/lab/labcli": wiring,
 
 	"cmd/": wiring, "internal/app": wiring, "internal/cli": wiring, "internal/clp": wiring,

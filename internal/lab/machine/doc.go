@@ -33,7 +33,9 @@ type Config struct {
 	State   string   `json:"state"`           // is mounted as /var/lib/tasuki; "": no more than a directory there
 	Power   string   `json:"power,omitempty"` // a host with guests: the socket of their power switches
 	Program string   `json:"program"`         // is mounted as /usr/sbin/tasuki
-	Service []string `json:"service"`         // the daemon that runs while /etc/tasuki/identity exists
+	Service []string `json:"service"`         // the daemon that runs while Identity exists
+
+	Identity string `json:"identity"` // below /etc/tasuki
 }
 
 // Request is the first message of a connection; exactly one field is set.

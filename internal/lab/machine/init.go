@@ -52,7 +52,7 @@ func boot(ctx context.Context, ready *os.File) error {
 	}
 	kids := newChildren()
 	go kids.run(ctx)
-	daemon := newService(c.Service, kids)
+	daemon := newService(c.Service, c.Identity, kids)
 	go daemon.run(ctx)
 	ready.Close()
 	return (&control{children: kids, service: daemon, slots: make(chan struct{}, maxCallers)}).run(ctx, listener)

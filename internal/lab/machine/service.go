@@ -32,11 +32,11 @@ type service struct {
 	state   Service
 }
 
-func newService(argv []string, c *children) *service {
+func newService(argv []string, identity string, c *children) *service {
 	dirs := paths.At("/")
 	return &service{
 		argv: argv, children: c, changed: make(chan struct{}),
-		identity: filepath.Join(dirs.Etc, "identity"), log: filepath.Join(dirs.Log, "daemon.log"),
+		identity: filepath.Join(dirs.Etc, identity), log: filepath.Join(dirs.Log, "daemon.log"),
 		state: Service{Why: "not asked to run"},
 	}
 }
