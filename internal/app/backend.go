@@ -296,6 +296,9 @@ func (d *Daemon) PlanConfig(ctx context.Context, c api.ConfigChange) (api.Config
 		}
 		p.Refused = admission.CheckChange(m.State(), f)
 	})
+	if p.Refused == nil {
+		p.Refused = d.checkGuests(f)
+	}
 	for _, w := range f.Warnings() {
 		p.Warnings = append(p.Warnings, w.String())
 	}
@@ -314,6 +317,11 @@ func (d *Daemon) ApplyConfig(ctx context.Context, author string, c api.ConfigCha
 	a, err := d.newAsk(admission.ConfigApply, "", "")
 	if err != nil {
 		return api.Begun{}, err
+	}
+	if f, errs := config.Parse("cluster file", []byte(c.Text)); len(errs) == 0 { // else the cluster refuses it
+		if no := d.checkGuests(f); no != nil {
+			return api.Begun{}, no
+		}
 	}
 	a.Config = &state.SetConfig{Base: c.Base, Text: c.Text, Author: author, Note: c.Note, Time: a.Wall}
 	ans, no := d.ask(ctx, a)

@@ -64,6 +64,22 @@ func (d *Daemon) power(ctx context.Context, name cluster.GuestName, a cluster.Po
 	return "", e
 }
 
+// checkGuests says whether the guests of a cluster file can be those of this
+// host.
+func (d *Daemon) checkGuests(f *config.File) *api.Error {
+	for _, g := range f.Guests {
+		_, err := guest.New(g, guest.Options{Libvirt: f.LibvirtSocket, Lab: d.opt.LabPower})
+		var no *api.Error
+		switch {
+		case errors.As(err, &no):
+			return no
+		case err != nil:
+			return &api.Error{Code: "config-invalid", Message: err.Error(), Hint: "tasuki config check FILE shows the same"}
+		}
+	}
+	return nil
+}
+
 func noSuchGuest(name cluster.GuestName) *api.Error {
 	return &api.Error{Code: "no-such-guest", Message: fmt.Sprintf("there is no guest %.64q in the cluster file of this host", name), Hint: "on the host: tasuki guest list, and guests in its cluster file"}
 }

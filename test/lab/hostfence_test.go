@@ -13,18 +13,43 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
 
-// underGuests makes a cluster of each host, with its guest, and links the
-// guests' cluster with bay7-esx so that it may power off CLP-1, and not more.
-func underGuests(t *testing.T) *demo.Stage {
-	t.Helper()
-	s := &demo.Stage{Lab: up(t, "reference"), Guests: []string{"CLP-1", "CLP-2"}, Client: "client", Group: "g", Resource: "web"}
-	must(t, s.Cluster(t.Context(), []byte(`
+// plainGuests is a cluster of the two guests that fences nobody by itself.
+const plainGuests = `
 cluster: VMcluster
 nodes:
   CLP-1: {addresses: [192.168.10.1, 10.2.102.51]}
   CLP-2: {addresses: [192.168.10.2, 10.2.102.52]}
 arbitration: [none]
-`), quiet, s.Guests...))
+`
+
+// fencingGuests is one that does.
+const fencingGuests = `
+cluster: VMcluster
+nodes:
+  CLP-1: {addresses: [192.168.10.1, 10.2.102.51], fence: [[{device: bay7, delay: 1s}]]}
+  CLP-2: {addresses: [192.168.10.2, 10.2.102.52], fence: [[{device: bay8}]]}
+arbitration: [fence]
+fence_check: 2s
+fences:
+  bay7: {link: bay7-esx, timeout: 5s}
+  bay8: {link: bay8-esx, timeout: 5s}
+groups:
+  g:
+    nodes: [CLP-1, CLP-2]
+    resources:
+      ip: {kind: floating-ip, address: 10.2.102.50}
+      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
+`
+
+// underGuests makes a cluster of each host, with its guest, and links the
+// guests' cluster with bay7-esx so that it may power off CLP-1, and not more.
+func underGuests(t *testing.T, file string) *demo.Stage {
+	t.Helper()
+	s := &demo.Stage{Lab: up(t, "reference"), Guests: []string{"CLP-1", "CLP-2"}, Client: "client", Group: "g", Resource: "web"}
+	for _, g := range s.Guests {
+		must(t, s.Scripts(t.Context(), g))
+	}
+	must(t, s.Cluster(t.Context(), []byte(file), quiet, s.Guests...))
 	for host, at := range map[string]string{"bay7-esx": "192.168.10.101, 10.2.102.17", "bay8-esx": "192.168.10.102, 10.2.102.18"} {
 		// spare is a guest of this host that the link does not name.
 		file := fmt.Sprintf("cluster: %s\nnodes:\n  %s: {addresses: [%s]}\nguests:\n  CLP-1: {lab: CLP-1}\n  spare: {lab: CLP-2}\n", host, host, at)
@@ -77,7 +102,7 @@ func guests(t *testing.T, s *demo.Stage, host string) map[string]api.Guest {
 // The guests' cluster asks the host to power a guest off: it is off, that is
 // confirmed, and the host's log says who asked.
 func TestHostPowersGuestOff(t *testing.T) {
-	s := underGuests(t)
+	s := underGuests(t, plainGuests)
 	if out := do(t, s, "CLP-2", fence("CLP-1", "bay7-esx")...); !strings.Contains(out, "guest CLP-1 is on") {
 		t.Errorf("before: %s", out)
 	}
@@ -95,6 +120,9 @@ func TestHostPowersGuestOff(t *testing.T) {
 	}
 	asked := told(t, s, "bay7-esx", "guest-off-asked", "from VMcluster (IP=::ffff:192.168.10.2)")
 	done := told(t, s, "bay7-esx", "guest-off", "confirmed")
+	if n := count(t, s, "bay7-esx", "guest-off-asked"); n != 1 {
+		t.Errorf("one request was carried out %d times", n)
+	}
 	if done.Cause != asked.ID {
 		t.Errorf("the chain is broken: %+v, %+v", asked, done)
 	}
@@ -128,7 +156,7 @@ func TestHostPowersGuestOff(t *testing.T) {
 
 // What the link does not name is refused, told of, and changes nothing.
 func TestHostRefuses(t *testing.T) {
-	s := underGuests(t)
+	s := underGuests(t, plainGuests)
 	// On bay8-esx the guests may ask for something else only.
 	token := do(t, s, "bay8-esx", "tasuki", "link", "invite", "VMcluster", "--verbs", "EXEC_SCRIPT")
 	do(t, s, "CLP-1", "tasuki", "link", "add", strings.TrimSpace(token))
@@ -171,7 +199,7 @@ func TestHostRefuses(t *testing.T) {
 // Without its daemon the host cannot be asked: that is a failure within the
 // time that was given, and nothing is taken for off.
 func TestHostDaemonDead(t *testing.T) {
-	s := underGuests(t)
+	s := underGuests(t, plainGuests)
 	_, err := s.Lab.Service(t.Context(), "bay7-esx", "stop")
 	must(t, err)
 	for _, more := range [][]string{nil, {"--off"}} {
@@ -191,7 +219,7 @@ func TestHostDaemonDead(t *testing.T) {
 
 // The host is asked at its second address when the first is cut.
 func TestHostAtSecondAddress(t *testing.T) {
-	s := underGuests(t)
+	s := underGuests(t, plainGuests)
 	must(t, s.Lab.Cut(t.Context(), "CLP-2", "bay7-esx", lab.On(netip.MustParsePrefix("192.168.10.0/24"))))
 	out := do(t, s, "CLP-2", fence("CLP-1", "bay7-esx", "--off")...)
 	if !strings.Contains(out, "10.2.102.17") || !strings.Contains(out, "guest CLP-1 is off") {
@@ -201,4 +229,39 @@ func TestHostAtSecondAddress(t *testing.T) {
 		t.Errorf("CLP-1 is %s", got)
 	}
 	told(t, s, "bay7-esx", "guest-off-asked", "IP=::ffff:10.2.102.52")
+}
+
+// A guest that its host has stopped falls silent: the other one has it powered
+// off by its host, and only then takes over.
+func TestHostFencesSilentGuest(t *testing.T) {
+	s := underGuests(t, fencingGuests)
+	activeOn(t, s, "CLP-1")
+	do(t, s, "CLP-2", "tasuki", "fence", "check", "CLP-1")
+
+	// While the host does not answer nothing is known, so nothing starts.
+	_, err := s.Lab.Service(t.Context(), "bay7-esx", "stop")
+	must(t, err)
+	must(t, s.Lab.Pause(t.Context(), "CLP-1"))
+	failed := told(t, s, "CLP-2", "fence-failed", "bay7")
+	if !strings.Contains(failed.Text, "cannot be reached") && !strings.Contains(failed.Text, "could not be reached") {
+		t.Errorf("the failure does not say why: %s", failed.Text)
+	}
+	if got := s.Active(t.Context(), "CLP-2"); got == "CLP-2" {
+		t.Fatal("the group was taken over from a guest that may still run")
+	}
+	if got := stateOf(t, s, "CLP-1"); got != lab.Paused {
+		t.Fatalf("CLP-1 is %s", got)
+	}
+
+	_, err = s.Lab.Service(t.Context(), "bay7-esx", "start")
+	must(t, err)
+	activeOn(t, s, "CLP-2")
+	if got := stateOf(t, s, "CLP-1"); got != lab.Off {
+		t.Errorf("CLP-2 runs the group, and CLP-1 is %s", got)
+	}
+	off := told(t, s, "bay7-esx", "guest-off", "CLP-1")
+	if story := do(t, s, "bay7-esx", "tasuki", "explain", string(off.ID)); !strings.Contains(story, "Forcing CLP-1 off") {
+		t.Errorf("the host does not know why it powered CLP-1 off:\n%s", story)
+	}
+	told(t, s, "CLP-2", "fence-done", "CLP-1")
 }
