@@ -25,7 +25,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim chaos bench-idle golden man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build demo test check sim chaos bench-idle bench-witness golden man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -53,6 +53,9 @@ sim:
 
 chaos: packages
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness) $(if $(ONLY),-only "$(ONLY)")
+
+bench-witness: build packages
+	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkWitness' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/demo
 
 bench-idle: build packages
 	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/...

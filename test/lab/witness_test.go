@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 	"github.com/tasuki-ha/tasuki/internal/witness"
 )
@@ -157,4 +159,40 @@ func killWitness(t *testing.T, s *demo.Stage) {
 	missing(t, s, "a1")
 	stays(t, s, string(s.Active(t.Context(), "a1")), 2*time.Second)
 	do(t, s, "w", "mv", "/etc/tasuki/away", "/etc/tasuki/witness")
+}
+
+const besideFile = `cluster: host
+nodes:
+  w: {addresses: [10.20.1.3]}
+groups:
+  own: {resources: {app: {kind: exec, start: /usr/bin/true}}}
+`
+
+// A machine with a daemon of its own, a cluster of one, is the witness of
+// another cluster beside it.
+func TestWitnessBesideADaemon(t *testing.T) {
+	file := strings.Replace(witnessFile, "witness: true", "witness: true, port: 29012", 1)
+	s := &demo.Stage{Lab: up(t, "witness"), Guests: []string{"n1", "n2"}, Client: "client", Group: "g", Resource: "web"}
+	for _, m := range s.Guests {
+		must(t, s.Scripts(t.Context(), m))
+	}
+	must(t, s.Cluster(t.Context(), []byte(file), quiet, s.Guests...))
+	must(t, s.Cluster(t.Context(), []byte(besideFile), quiet, "w"))
+	joinWitness(t, s)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	p, err := s.Lab.Run(ctx, lab.Cmd{Machine: "w", Argv: []string{"tasuki", "witness", "run"}})
+	must(t, err)
+	defer p.Wait() //nolint:errcheck // it ends with ctx
+	defer stop()
+	allUp(t, s)
+	active := string(s.Active(t.Context(), "n1"))
+	other := map[string]string{"n1": "n2", "n2": "n1"}[active]
+	must(t, s.Lab.Kill(t.Context(), active))
+	activeOn(t, s, other)
+	st, err := s.Status(t.Context(), "w")
+	must(t, err)
+	if st.Cluster != "host" || len(st.Nodes) != 1 || owner(st, "own") != "w" {
+		t.Errorf("the daemon of the witness's machine says %+v", st)
+	}
 }

@@ -49,12 +49,12 @@ func BenchmarkIdle(b *testing.B) {
 	before := map[string]time.Duration{}
 	began := time.Now()
 	for _, m := range machines {
-		before[m] = running(b, daemon(b, s, m))
+		before[m] = running(b, daemon(b, s, m, "daemon"))
 	}
 	<-time.After(idleFor)
 	over := time.Since(began)
 	for _, m := range machines {
-		pid := daemon(b, s, m)
+		pid := daemon(b, s, m, "daemon")
 		share := float64(running(b, pid)-before[m]) / float64(over) * 100
 		b.ReportMetric(share, m+"_%core")
 		b.ReportMetric(pss(b, pid), m+"_PSS_MiB")
@@ -76,8 +76,9 @@ func binary(b *testing.B) string {
 	return p
 }
 
-// daemon returns the process of a machine's daemon, as this machine numbers it.
-func daemon(b *testing.B, s *Stage, machine string) int {
+// daemon returns the process of a machine's daemon, whose command line ends with
+// a word, as this machine numbers it.
+func daemon(b *testing.B, s *Stage, machine, word string) int {
 	b.Helper()
 	info, err := s.Lab.Machine(b.Context(), machine)
 	if err != nil {
@@ -100,7 +101,7 @@ func daemon(b *testing.B, s *Stage, machine string) int {
 			continue
 		}
 		cmd, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && bytes.HasSuffix(bytes.TrimRight(cmd, "\x00"), []byte("daemon")) {
+		if err == nil && bytes.HasSuffix(bytes.TrimRight(cmd, "\x00"), []byte(word)) {
 			return pid
 		}
 	}
