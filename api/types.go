@@ -45,6 +45,7 @@ type Status struct {
 	Monitors   []Monitor          `json:"monitors"`
 	Links      []Link             `json:"links"`
 	Networks   []Network          `json:"networks,omitempty"`
+	Time       *Timekeeping       `json:"time,omitempty"` // of the node that answers
 	Version    string             `json:"version"`
 }
 
@@ -93,6 +94,24 @@ type Path struct {
 type Network struct {
 	Number     int         `json:"number"` // from 1
 	Directions []Direction `json:"directions"`
+}
+
+// Timekeeping is how well a node came to what was due, in the last hour at most.
+type Timekeeping struct {
+	Since       time.Time    `json:"since"`
+	WorstMS     int64        `json:"worst_ms"` // how late it came at most
+	WorstAt     time.Time    `json:"worst_at,omitzero"`
+	OldestAckMS int64        `json:"oldest_ack_ms"` // how old the acknowledgements got that its lease stood on
+	Late        []LateBucket `json:"late"`
+	Profile     string       `json:"profile"` // of the cluster file
+	Bears       string       `json:"bears"`   // the fastest profile that bears twice the worst; "" is none
+}
+
+// LateBucket counts what came late by less than UnderMS, and not by less than
+// half of that.
+type LateBucket struct {
+	UnderMS int64  `json:"under_ms"` // 0: the rest
+	Count   uint64 `json:"count"`
 }
 
 // Direction is whether heartbeats of one node reach another on a network.

@@ -31,6 +31,7 @@ func (d *Daemon) inspect(ctx context.Context, f func(*engine.Machine)) error {
 
 // Status returns the cluster as this node sees it.
 func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
+	defer func() { s.Time = d.stalls.report(time.Now(), d.file().Timing) }()
 	err = d.inspect(ctx, func(m *engine.Machine) { s = m.Status() })
 	for i := range s.Nodes {
 		s.Nodes[i].Fence = d.fences.States(s.Nodes[i].Name)

@@ -90,6 +90,7 @@ type Daemon struct {
 	tasks    []func(context.Context) error // what runs as long as the daemon
 
 	current   atomic.Pointer[config.File]
+	stalls    *stalls
 	progress  atomic.Pointer[time.Time] // of the engine's latest step
 	switching chan struct{}             // capacity maxSwitching: guests' power
 	passed    chan struct{}             // capacity 1: the engine has made a step
@@ -152,11 +153,15 @@ func (d *Daemon) Persist(p *engine.Persist) error {
 	if p.Meta != nil {
 		b.Meta = map[string][]byte{metaEngine: p.Meta}
 	}
+	began := time.Now()
+	defer func() { d.stalls.wrote(time.Since(began)) }()
 	return d.store.Save(b)
 }
 
 // Do implements engine.Ports.
 func (d *Daemon) Do(eff engine.Effects) {
+	began := time.Now()
+	d.keepTime(eff)
 	for _, s := range eff.Sends {
 		class := peer.Normal
 		if s.Bulk {
@@ -195,6 +200,7 @@ func (d *Daemon) Do(eff engine.Effects) {
 	}
 	d.guard.Store(int64(eff.Guard))
 	now := time.Now()
+	d.stalls.carried(now.Sub(began))
 	d.progress.Store(&now)
 	select {
 	case d.passed <- struct{}{}:

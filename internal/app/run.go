@@ -51,7 +51,7 @@ func Run(ctx context.Context, o Options) error {
 	d := &Daemon{
 		opt: o, dirs: o.Dirs, log: o.Log, ctx: life, product: script.ThisProduct(o.Version),
 		answered: &answered{byID: map[cluster.RequestID]*answer{}}, waiting: map[cluster.RequestID]chan engine.Reply{},
-		switching: make(chan struct{}, maxSwitching), passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
+		switching: make(chan struct{}, maxSwitching), stalls: newStalls(time.Now()), passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
 	var closers closeStack
 	defer func() { closers.close(o.Log) }()
@@ -189,7 +189,7 @@ func (d *Daemon) wire(closers *closeStack) error {
 		links = func() []request.Link { return nil }
 	}
 	d.sender = request.New(request.Options{Identity: d.id, Logger: d.log, Links: links, PingEvery: linkPing})
-	d.tasks = append(d.tasks, d.sender.Run, d.peers.Run, d.beats.Run, d.journal.Run)
+	d.tasks = append(d.tasks, d.stalls.Run, d.sender.Run, d.peers.Run, d.beats.Run, d.journal.Run)
 	if d.opt.Witness {
 		return nil
 	}

@@ -87,3 +87,29 @@ func (p *program) networkTable(n *api.Network, w int) {
 
 // column is how wide the states of what a node receives stand.
 func column(n cluster.NodeName) int { return max(len(n), len(api.DirectionUnknown)) }
+
+// printTime shows how late the node that answers came to what was due.
+func (p *program) printTime(t *api.Timekeeping) {
+	fmt.Fprintf(p.out, "\ntime on this node, since %s\n", t.Since.Local().Format("2006/01/02 15:04:05"))
+	at := ""
+	if !t.WorstAt.IsZero() {
+		at = t.WorstAt.Local().Format(" (15:04:05)")
+	}
+	fmt.Fprintf(p.out, "  longest stall %d ms%s; acknowledgements of its lease got %d ms old at most\n", t.WorstMS, at, t.OldestAckMS)
+	var late []string
+	for _, b := range t.Late {
+		switch {
+		case b.Count == 0:
+		case b.UnderMS == 0:
+			late = append(late, fmt.Sprintf("more: %d", b.Count))
+		default:
+			late = append(late, fmt.Sprintf("< %d ms: %d", b.UnderMS, b.Count))
+		}
+	}
+	fmt.Fprintf(p.out, "  late by %s\n", strings.Join(late, ", "))
+	bears := "no profile bears twice the longest stall"
+	if t.Bears != "" {
+		bears = fmt.Sprintf("it bears profile %s", t.Bears)
+	}
+	fmt.Fprintf(p.out, "  %s; the cluster file says %s\n", p.paint(t.Bears != "", bears), t.Profile)
+}

@@ -22,7 +22,7 @@ func (p *program) status() *cobra.Command {
 with the reason why each is where it is, the monitors (what is wrong first), the
 links, and how many more faults can be survived without losing the service. What
 one node sends to another on a network and does not arrive is listed, in each
-direction; -v shows all directions.`,
+direction; -v shows all directions, and how late this node came to what was due.`,
 		Example: `  tasuki status
   tasuki status -v
   tasuki status --json`, Args: args(0, 0, "no arguments"),
@@ -37,7 +37,7 @@ direction; -v shows all directions.`,
 			p.printStatus(&s, verbose)
 			return nil
 		}})
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what is well, too: every direction of every network")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what is well, too: every direction of every network, and how this node keeps time")
 	return c
 }
 
@@ -102,6 +102,9 @@ func (p *program) printStatus(s *api.Status, verbose bool) {
 	if len(s.Links) > 0 {
 		fmt.Fprintln(p.out, "\nlinks")
 		p.printLinks(s)
+	}
+	if verbose && s.Time != nil {
+		p.printTime(s.Time)
 	}
 }
 

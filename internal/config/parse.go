@@ -115,6 +115,16 @@ var profiles = map[string]Timing{
 	"fast":    {Heartbeat: 25 * time.Millisecond, Lease: 250 * time.Millisecond, Isolate: 80 * time.Millisecond},
 }
 
+// Profiles returns the names of the profiles, the fastest first.
+func Profiles() []string { return []string{"fast", "default", "steady"} }
+
+// ProfileTiming returns the times that a profile stands for.
+func ProfileTiming(name string) Timing {
+	t := profiles[name]
+	t.Profile = name
+	return t
+}
+
 func timing(r *rawTiming) Timing {
 	t := profiles[r.Profile.val]
 	t.Profile, t.StartWait = r.Profile.val, r.StartWait.val
