@@ -5,6 +5,7 @@
 # make sim      stories of random faults: 2,000 of an hour each, over all kinds of clusters; SEEDS=n, HOURS=h, and
 #               NODES=witness|three|five|stops|ping|fence|none picks one kind; SEED=n replays one story with as few of its faults as break it
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
+# make bench-failover, bench-overload: figures for docs/performance.md (root)
 # make golden   write the expected output of tests anew; look at the difference before you keep it
 
 SHELL := /bin/bash
@@ -25,7 +26,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim chaos bench-idle bench-witness golden man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build demo test check sim chaos bench-idle bench-witness bench-failover bench-overload golden man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -59,6 +60,14 @@ bench-witness: build packages
 
 bench-idle: build packages
 	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/...
+
+# Client outages at crashes, pulled cables and moves; RUNS=n each.
+bench-failover: build packages
+	BINARY=$(CURDIR)/bin/tasuki RUNS=$(or $(RUNS),20) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkFailover' -benchtime 1x -timeout 0 ./internal/lab/demo
+
+# A cluster beside busy loops; MINUTES=n PROFILE=default|fast.
+bench-overload: build packages
+	BINARY=$(CURDIR)/bin/tasuki MINUTES=$(or $(MINUTES),10) PROFILE=$(or $(PROFILE),default) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkOverload' -benchtime 1x -timeout 0 ./internal/lab/demo
 
 golden:
 	CGO_ENABLED=0 $(GO) test -count=1 $$(grep -rlE 'flag\.Bool\("update"' --include='*_test.go' $(SOURCES) | xargs -r -n 1 dirname | sort -u | sed 's,^,./,') -update

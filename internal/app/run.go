@@ -18,6 +18,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/engine"
 	"github.com/tasuki-ha/tasuki/internal/heartbeat"
 	"github.com/tasuki-ha/tasuki/internal/host"
+	"github.com/tasuki-ha/tasuki/internal/host/priority"
 	"github.com/tasuki-ha/tasuki/internal/identity"
 	"github.com/tasuki-ha/tasuki/internal/journal"
 	"github.com/tasuki-ha/tasuki/internal/monitor"
@@ -46,6 +47,7 @@ func Run(ctx context.Context, o Options) error {
 	// The daemon waits nearly all the time; a second processor only costs it the
 	// waking of threads that find nothing to do.
 	runtime.GOMAXPROCS(1)
+	raise(o.Log)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	d := &Daemon{
@@ -62,6 +64,17 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	return d.serve(ctx, end)
+}
+
+// raise gives the daemon precedence over other programs, so that an overloaded
+// machine keeps its lease, and says what could be had.
+func raise(log *slog.Logger) {
+	got := priority.Raise()
+	level := slog.LevelInfo
+	if len(got.Missing) > 0 {
+		level = slog.LevelWarn
+	}
+	log.Log(context.Background(), level, "the daemon "+got.String())
 }
 
 // closeStack is what was opened; it closes last in, first out.

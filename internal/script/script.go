@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/host/priority"
 )
 
 // Defaults and bounds.
@@ -221,7 +223,11 @@ func (p *Process) launch(ctx context.Context, s Spec, in *os.File) error {
 // startProcess tries a file again that somebody is still writing.
 func startProcess(ctx context.Context, path string, argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	for try := 1; ; try++ {
-		p, err := os.StartProcess(path, argv, attr)
+		var p *os.Process
+		err := priority.Ordinary(func() (err error) {
+			p, err = os.StartProcess(path, argv, attr)
+			return err
+		})
 		if !errors.Is(err, unix.ETXTBSY) || try == busyTries {
 			return p, err
 		}

@@ -1,0 +1,112 @@
+// Package priority lets the daemon have its turn on a machine that is
+// overloaded or short of memory: real-time scheduling of its threads, its memory
+// locked, and the kernel's memory killer told to look elsewhere. What the
+// daemon starts gets none of it.
+package priority
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// level is the lowest real-time priority: above every ordinary program, below
+// what an administrator made real-time on purpose.
+const level = 1
+
+// Scheduling policies and flags of sched(7).
+const (
+	policyOther = 0
+	policyRR    = 2
+	resetOnFork = 1
+)
+
+// niceness is for where real-time scheduling cannot be had.
+const niceness = -20
+
+// Got is what Raise came to.
+type Got struct {
+	Have    []string // what could be had
+	Missing []string // what could not, each with the reason
+}
+
+// String is one line of the log.
+func (g Got) String() string {
+	s := "has " + strings.Join(g.Have, ", ")
+	if len(g.Have) == 0 {
+		s = "has no precedence over other programs"
+	}
+	if len(g.Missing) > 0 {
+		s += "; has not: " + strings.Join(g.Missing, "; ")
+	}
+	return s
+}
+
+func (g *Got) note(what string, err error) bool {
+	if err != nil {
+		g.Missing = append(g.Missing, fmt.Sprintf("%s (%v)", what, err))
+		return false
+	}
+	g.Have = append(g.Have, what)
+	return true
+}
+
+// Raise raises this process: all threads that it has, and with them all that
+// they will make. It never fails; what could not be had is in the answer.
+func Raise() Got {
+	var g Got
+	rr := &unix.SchedAttr{Policy: policyRR, Priority: level}
+	if !g.note("real-time priority "+strconv.Itoa(level), everyThread(rr)) {
+		g.note("nice "+strconv.Itoa(niceness), everyThread(&unix.SchedAttr{Policy: policyOther, Nice: niceness}))
+	}
+	g.note("memory locked", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
+	g.note("exempt from the memory killer", os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
+	return g
+}
+
+// everyThread sets an attribute on all threads. One that is made meanwhile has
+// it from its maker, or shows in the next look.
+func everyThread(attr *unix.SchedAttr) error {
+	const looks = 3
+	for range looks {
+		threads, err := filepath.Glob("/proc/self/task/*")
+		if err != nil {
+			return err
+		}
+		for _, t := range threads {
+			tid, err := strconv.Atoi(filepath.Base(t))
+			if err != nil {
+				return err
+			}
+			if err := unix.SchedSetAttr(tid, attr, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Ordinary runs f, which starts a process, so that the process has the
+// scheduling of every other program. f must start it on the calling goroutine,
+// as os.StartProcess does.
+func Ordinary(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before, err := unix.SchedGetAttr(0, 0)
+	if err != nil || before.Flags&resetOnFork != 0 || before.Policy == policyOther && before.Nice >= 0 {
+		return f()
+	}
+	during := *before
+	during.Flags |= resetOnFork
+	if err := unix.SchedSetAttr(0, &during, 0); err != nil {
+		return fmt.Errorf("start a program with ordinary priority: %w", err)
+	}
+	err = f()
+	return errors.Join(err, unix.SchedSetAttr(0, before, 0))
+}
