@@ -221,7 +221,7 @@ func (d *Daemon) wireGroups(closers *closeStack) error {
 	d.actor = &actor{cluster: f.Cluster, node: d.node, post: d.post, log: d.log, ctx: d.ctx, lanes: map[cluster.ResourceName]*lane{}}
 	fip := floatingip.New(floatingip.Options{Network: network, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice,
 		Nodes: func() []config.Node { return d.file().Nodes }})
-	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed})
+	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.fences.Run)
 	dogs := watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}

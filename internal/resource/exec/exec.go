@@ -32,12 +32,13 @@ const trimEvery = 10 * time.Second
 // whether the resource is active. Stop makes sure that it is not.
 var ErrInterrupted = errors.New("its start was interrupted, so nobody knows whether it is active")
 
-// Options is what a Driver needs. Log and Failed may be nil.
+// Options is what a Driver needs. Log, Failed and Notice may be nil.
 type Options struct {
 	Dirs    paths.Dirs
 	Product script.Product
 	Log     *slog.Logger
 	Failed  func(resource.Failure) // called from a goroutine of its own; must not block
+	Notice  func(resource.Notice)
 }
 
 // Driver is the resource.Driver of scripts.
@@ -46,6 +47,7 @@ type Driver struct {
 	product script.Product
 	log     *slog.Logger
 	failed  func(resource.Failure)
+	notice  func(resource.Notice)
 
 	mu      sync.Mutex
 	running map[cluster.ResourceName]*running   // mode async
@@ -72,7 +74,7 @@ func (r *running) ended() bool {
 // New returns a driver that supervises nothing yet.
 func New(o Options) *Driver {
 	d := &Driver{
-		dirs: o.Dirs, product: o.Product, log: o.Log, failed: o.Failed,
+		dirs: o.Dirs, product: o.Product, log: o.Log, failed: o.Failed, notice: o.Notice,
 		running: map[cluster.ResourceName]*running{}, logs: map[cluster.ResourceName]script.Log{},
 	}
 	if d.log == nil {
@@ -80,6 +82,9 @@ func New(o Options) *Driver {
 	}
 	if d.failed == nil {
 		d.failed = func(resource.Failure) {}
+	}
+	if d.notice == nil {
+		d.notice = func(resource.Notice) {}
 	}
 	return d
 }
@@ -226,7 +231,22 @@ func (d *Driver) Stop(ctx context.Context, t resource.Task) error {
 	if err := errors.Join(failed, d.end(ctx, t.Resource.Name, rec)); err != nil {
 		return err
 	}
+	time.AfterFunc(leftAfter, func() { d.tellLeft(t, rec.family()) })
 	return d.gone(t.Resource.Name)
+}
+
+// leftAfter is how long what a stop script has ended may need to be gone.
+const leftAfter = 2 * time.Second
+
+// tellLeft tells of processes that live on though the stop script succeeded. It
+// knows what belongs to the service, so they are left alone.
+func (d *Driver) tellLeft(t resource.Task, f script.Family) {
+	left, err := f.Members()
+	if err != nil || len(left) == 0 {
+		return
+	}
+	d.notice(resource.Notice{Level: cluster.LevelWarn, Code: "resource-left-processes", Group: t.Group.Name, Resource: t.Resource.Name, Cause: t.Cause,
+		Text: fmt.Sprintf("The stop script of %s has succeeded and left %s that the scripts had started.", t.Resource.Name, script.Count(left))})
 }
 
 // gone notes that the resource is surely inactive.

@@ -2,10 +2,13 @@ package exec
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/resource"
 )
 
 // What the start script left behind is ended, also by a daemon that was started
@@ -60,6 +63,30 @@ func TestForceAsync(t *testing.T) {
 	}
 	if alive(pid) || alive(far) || len(n.failures) > 0 {
 		t.Errorf("alive: %v %v, failures: %d", alive(pid), alive(far), len(n.failures))
+	}
+	n.check(t, tk, false)
+}
+
+// A stop that succeeds decides what belongs to the service: what it leaves is
+// told of and left alone.
+func TestWhatAStopLeavesIsTold(t *testing.T) {
+	n := newNode(t)
+	told := make(chan resource.Notice, 1)
+	n.notice = func(x resource.Notice) { told <- x }
+	tk := n.task(t, config.ExecSync, "sleep 60 & echo $! >pid; setsid sleep 60 & echo $! >far", "kill $(cat pid)")
+	n.must(t, n.Start, tk)
+	far := n.pid(t, "far")
+	n.must(t, n.Stop, tk)
+	if !alive(far) {
+		t.Error("it was ended though the stop succeeded")
+	}
+	select {
+	case x := <-told:
+		if x.Code != "resource-left-processes" || !strings.Contains(x.Text, "1 process ("+strconv.Itoa(far)) {
+			t.Errorf("told: %+v", x)
+		}
+	case <-time.After(leftAfter + 5*time.Second):
+		t.Error("nobody was told")
 	}
 	n.check(t, tk, false)
 }
