@@ -92,7 +92,8 @@ type Daemon struct {
 	current   atomic.Pointer[config.File]
 	stalls    *stalls
 	progress  atomic.Pointer[time.Time] // of the engine's latest step
-	switching chan struct{}             // capacity maxSwitching: guests' power
+	switching chan struct{}             // capacity maxSwitching: actions on guests' power
+	looking   chan struct{}             // capacity maxSwitching: looks at it
 	passed    chan struct{}             // capacity 1: the engine has made a step
 	guard     atomic.Int64              // engine.Effects.Guard
 	newFile   chan *config.File         // capacity 1: the latest wins

@@ -23,7 +23,8 @@ const guestWithin = 30 * time.Second
 // lookWithin bounds one look at a guest's power.
 const lookWithin = 5 * time.Second
 
-// maxSwitching bounds the actions and looks under way; further ones wait.
+// maxSwitching bounds the actions under way, and apart from them the looks: a
+// fence does not wait for those who only look. Further ones wait.
 const maxSwitching = 16
 
 // power does something with a guest's power and returns what was found after
@@ -37,15 +38,15 @@ func (d *Daemon) power(ctx context.Context, name cluster.GuestName, a cluster.Po
 	if d.opt.Witness {
 		return "", &api.Error{Code: "witness", Message: "a witness switches no guests", Hint: "ask a node that runs groups"}
 	}
-	limit := guestWithin
+	limit, slots := guestWithin, d.switching
 	if a == cluster.PowerStatus {
-		limit = lookWithin
+		limit, slots = lookWithin, d.looking
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	select {
-	case d.switching <- struct{}{}:
-		defer func() { <-d.switching }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return "", &api.Error{Code: "timed-out", Message: fmt.Sprintf("%d other guests are being switched or looked at, and did not end in time", maxSwitching), Hint: "ask again"}
 	}
