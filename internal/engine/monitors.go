@@ -252,13 +252,24 @@ func (m *Machine) checkRung(w *watch) {
 }
 
 func (m *Machine) rungDone(w *watch) {
+	moved := w.decision.Do == recovery.FailoverTarget && w.refused == "" && m.gone(w.groups)
 	w.climbing, w.groups = false, nil
 	// A kind that watches events sends no second probe of the same trouble.
 	byEvents := w.config.Kind == config.KindNICLink || w.config.Kind == config.KindUserspace
 	m.act(w, w.ladder.Step(m.now, recovery.Event{
-		Kind: recovery.Done, Refused: w.refused, Still: byEvents && w.tracker.Verdict() == cluster.VerdictBad,
+		Kind: recovery.Done, Refused: w.refused, Still: byEvents && !moved && w.tracker.Verdict() == cluster.VerdictBad,
 	}))
 	m.tellVerdicts()
+}
+
+// gone says whether there are groups and none of them belongs to this node any
+// more: then the failover has done what it was for, and the rungs that are left
+// are for the next time.
+func (m *Machine) gone(groups []cluster.GroupName) bool {
+	return len(groups) > 0 && !slices.ContainsFunc(groups, func(g cluster.GroupName) bool {
+		gs := m.st.Groups[g]
+		return gs != nil && gs.Owner == m.self
+	})
 }
 
 // checkMonitors lets time pass for every monitor.
