@@ -27,6 +27,7 @@ type localGroup struct {
 	orphan    bool         // it is being stopped although the cluster no longer knows it here: no reports
 	lost      bool         // the cluster took it from this node since it was begun, whoever has it now
 	checking  bool
+	inherited bool                                     // an earlier daemon ran it; what of it is still active is not known yet
 	steps     map[cluster.ResourceName]step            // under way, by the runner
 	began     map[cluster.ResourceName]cluster.Instant // when the first try of its stop began
 	lines     map[cluster.ResourceName]cluster.EventID // the latest one about a failed step
@@ -83,6 +84,7 @@ func (m *Machine) follow() {
 		l, gs := m.groups[name], m.st.Groups[name]
 		switch {
 		case gs != nil && gs.Owner == m.self || l.orphan:
+		case l.inherited && !m.overtaken(l, gs):
 		case l.idle():
 			delete(m.groups, name)
 		default:
@@ -101,7 +103,11 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 		delete(m.groups, name)
 		l = nil
 	}
-	if l != nil && (l.orphan || l.epoch == gs.Epoch) {
+	if l != nil && l.inherited && gs.Phase == cluster.PhaseStarting && gs.Epoch > l.epoch {
+		m.orphan(name, l, "an earlier daemon ran it, and it begins anew")
+		return
+	}
+	if l != nil && (l.orphan || l.epoch == gs.Epoch && !l.inherited) {
 		return // an orphan is stopped to its end first; OpDone comes back here
 	}
 	if n := m.st.Nodes[m.self]; n == nil || n.Boot != m.boot {
@@ -121,7 +127,7 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 		l.drive(plan.Start(&l.config, l.resources), false)
 		m.advance(name, l)
 	case cluster.PhaseOnline, cluster.PhaseFailed:
-		if l != nil {
+		if l != nil && !l.inherited {
 			l.epoch = gs.Epoch
 			return
 		}
@@ -142,6 +148,9 @@ func (m *Machine) local(name cluster.GroupName, cfg *config.Group, gs *state.Gro
 	if l == nil {
 		l = &localGroup{resources: maps.Clone(gs.Resources)}
 		m.groups[name] = l
+	}
+	if l.inherited {
+		l.inherited, l.resources = false, maps.Clone(gs.Resources)
 	}
 	if l.resources == nil {
 		l.resources = map[cluster.ResourceName]state.Resource{}
@@ -266,7 +275,7 @@ func (m *Machine) stopAll(why string) {
 }
 
 func (m *Machine) orphan(name cluster.GroupName, l *localGroup, why string) {
-	l.orphan, l.checking = true, false
+	l.orphan, l.checking, l.inherited = true, false, false
 	m.event(cluster.LevelWarn, "rc", "group-stop-local", l.cause, map[string]string{"group": string(name)},
 		"Group %s is being stopped on this node: %s.", name, why)
 	if l.runner != nil && l.stopping {

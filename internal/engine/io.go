@@ -121,6 +121,7 @@ type Effects struct {
 	Beats  []BeatOut
 	Events []api.Event // for the operator's log
 
+	Runs    *Runs        // what this node runs has changed; to be kept like Lease, before any of it is begun
 	Config  *config.File // a new cluster file is in force; addresses and monitors follow it
 	Isolate []Task       // make harmless at once
 	Restore []Task
@@ -169,6 +170,13 @@ type Task struct {
 	Previous cluster.NodeName
 	Cause    cluster.EventID
 	Ended    []cluster.NodeName // of a start: nodes that provably have no right to the group any more and may not know it
+}
+
+// Runs is what a node runs, or may run: for a daemon that starts after another
+// one, or cannot.
+type Runs struct {
+	Guarded bool // others may take it over once the lease has ended
+	Groups  []Task
 }
 
 // Operation is one step for a resource's driver; answer with OpDone.

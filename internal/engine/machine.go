@@ -42,6 +42,10 @@ type Options struct {
 	// booted; 0 if there was none.
 	Lease cluster.Instant
 
+	// Runs is the latest Effects.Runs of an earlier daemon since the machine
+	// booted. What the cluster has given away meanwhile is stopped.
+	Runs Runs
+
 	// Seed is the cluster file that a joining node was given. It serves only
 	// until the replicated one has arrived.
 	Seed *config.File
@@ -114,6 +118,7 @@ type Machine struct {
 	groups   map[cluster.GroupName]*localGroup
 	watches  map[cluster.MonitorName]*watch
 	tellAt   cluster.Instant // the other nodes are told what the monitors know
+	told     Runs            // the latest Effects.Runs
 	version0 uint64          // the version of the file that groups and monitors follow
 
 	outbox   map[cluster.RequestID]*pending
@@ -155,6 +160,7 @@ func New(o Options) (*Machine, error) {
 			return nil, err
 		}
 	}
+	m.inherit(o.Runs)
 	m.rewatch() // the first probes may come before the first Step
 	return m, nil
 }
@@ -216,6 +222,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 			break
 		}
 	}
+	m.tellRuns()
 	m.eff.Lease, _ = m.leaseEnd()
 	if len(m.activeGroups()) > 0 && !m.isolated && (!m.soleVoter() || m.boundToPing()) {
 		m.eff.Guard = m.eff.Lease

@@ -102,6 +102,7 @@ type Node struct {
 	isolations map[string]int           // by GROUP: begun and undone
 	final      cluster.FinalAction
 	lease      cluster.Instant // in memory that survives the daemon
+	runs       engine.Runs     // there too
 	dog        uint64          // only the latest feeding of the watchdog counts
 	rate       float64         // of its clock; 0 is 1
 	wall       time.Duration   // how far its clock of the day is off
@@ -220,7 +221,7 @@ func (w *World) startDaemon(n *Node) error {
 	w.daemon++
 	m, err := engine.New(engine.Options{
 		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(n), NextSeq: n.disk.seq,
-		Lease: n.lease, Narrated: w.narrated(n.name),
+		Lease: n.lease, Runs: n.runs, Narrated: w.narrated(n.name),
 		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
 	})
 	if err != nil {
@@ -235,7 +236,7 @@ func (w *World) startDaemon(n *Node) error {
 func (w *World) Crash(name cluster.NodeName) {
 	n := w.nodes[name]
 	n.power++
-	n.lease, n.doom, n.paused, n.held = 0, 0, false, nil
+	n.lease, n.runs, n.doom, n.paused, n.held = 0, engine.Runs{}, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
 }
@@ -364,6 +365,9 @@ func (w *World) step(n *Node, ev engine.Event) {
 		n.disk.write(eff.Persist)
 	}
 	n.lease = eff.Lease
+	if eff.Runs != nil {
+		n.runs = *eff.Runs
+	}
 	w.feed(n, eff.Guard)
 	w.transmit(n, eff)
 	w.carry(n, eff)

@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// inherit takes over what an earlier daemon of this boot ran. Until the agreed
+// state says what becomes of a group, it counts as active here: it is isolated
+// when the lease ends, and stopped if that does not come back.
+func (m *Machine) inherit(r Runs) {
+	m.told = r
+	for i := range r.Groups {
+		t := &r.Groups[i]
+		l := &localGroup{
+			config: t.Group, epoch: t.Epoch, factor: t.Factor, event: t.Event, previous: t.Previous, cause: t.Cause,
+			since: m.now, inherited: true, resources: map[cluster.ResourceName]state.Resource{},
+		}
+		for k := range t.Group.Resources {
+			l.resources[t.Group.Resources[k].Name] = state.Resource{State: cluster.ResourceOnline}
+		}
+		m.groups[t.Group.Name] = l
+	}
+}
+
+// overtaken says whether the cluster has decided about an inherited group since
+// it was begun here. The state that a daemon starts with may be older than what
+// it runs.
+func (m *Machine) overtaken(l *localGroup, gs *state.Group) bool {
+	if gs == nil {
+		return m.now >= m.legacy && m.mayRun()
+	}
+	return gs.Epoch > l.epoch
+}
+
+// tellRuns says what this node runs if that has changed.
+func (m *Machine) tellRuns() {
+	names := m.activeGroups()
+	guarded := len(names) > 0 && (!m.soleVoter() || m.boundToPing())
+	same := guarded == m.told.Guarded && len(names) == len(m.told.Groups)
+	for i := 0; same && i < len(names); i++ {
+		t := &m.told.Groups[i]
+		same = t.Group.Name == names[i] && t.Epoch == m.groups[names[i]].epoch
+	}
+	if same {
+		return
+	}
+	m.told = Runs{Guarded: guarded}
+	for _, name := range names {
+		l := m.groups[name]
+		m.told.Groups = append(m.told.Groups, l.task(&l.config))
+	}
+	r := m.told
+	m.eff.Runs = &r
+}
