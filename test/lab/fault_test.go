@@ -104,6 +104,7 @@ func TestStandstill(t *testing.T) {
 		st, err := s.Status(t.Context(), first)
 		return err == nil && string(owner(st, "g")) == other && everyNode(st, isUp), nil
 	}))
+	told(t, s, first, "stalled", "was paused")
 	stays(t, s, other, time.Second)
 	oneAtATime(t, client.stop(), first, other)
 }
