@@ -101,35 +101,41 @@ func (a *actor) driver(r *config.Resource) (resource.Driver, error) {
 
 // operate starts one step; its outcome comes back as an event.
 func (a *actor) operate(op engine.Operation) {
-	r := op.Group.Resource(op.Op.Resource)
 	a.wg.Go(func() {
-		began := time.Now()
-		limit, how := op.Op.Limit(r), ""
-		d, err := a.driver(r)
-		if op.Op.Force {
-			a.interrupt(r.Name) // a stop that does not come back
-		}
-		if err == nil {
-			err = a.in(r.Name, limit, func(ctx context.Context) (err error) {
-				switch {
-				case op.Op.Start:
-					return d.Start(ctx, a.task(op.Task, r))
-				case op.Op.Force:
-					how, err = d.Force(ctx, a.task(op.Task, r))
-					return err
-				}
-				return d.Stop(ctx, a.task(op.Task, r))
-			})
-		}
-		done := engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, How: how, Took: time.Since(began)}
-		if err != nil {
-			done.Why = err.Error()
-			if errors.Is(err, context.DeadlineExceeded) {
-				done.Why = fmt.Sprintf("not done within %s: %v", limit, err)
-			}
-		}
+		done := a.step(op)
 		a.post(engine.Event{OpDone: &done})
 	})
+}
+
+// step carries out one step.
+func (a *actor) step(op engine.Operation) engine.OpDone {
+	r := op.Group.Resource(op.Op.Resource)
+	began := time.Now()
+	limit, how := op.Op.Limit(r), ""
+	d, err := a.driver(r)
+	if op.Op.Force {
+		a.interrupt(r.Name) // a stop that does not come back
+	}
+	if err == nil {
+		err = a.in(r.Name, limit, func(ctx context.Context) (err error) {
+			switch {
+			case op.Op.Start:
+				return d.Start(ctx, a.task(op.Task, r))
+			case op.Op.Force:
+				how, err = d.Force(ctx, a.task(op.Task, r))
+				return err
+			}
+			return d.Stop(ctx, a.task(op.Task, r))
+		})
+	}
+	done := engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, How: how, Took: time.Since(began)}
+	if err != nil {
+		done.Why = err.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			done.Why = fmt.Sprintf("not done within %s: %v", limit, err)
+		}
+	}
+	return done
 }
 
 // check looks which resources of a group are active, after a start of the

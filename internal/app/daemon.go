@@ -90,6 +90,7 @@ type Daemon struct {
 	tasks    []func(context.Context) error // what runs as long as the daemon
 
 	current   atomic.Pointer[config.File]
+	gaveUp    bool // it could not go on
 	stalls    *stalls
 	progress  atomic.Pointer[time.Time] // of the engine's latest step
 	switching chan struct{}             // capacity maxSwitching: actions on guests' power
@@ -179,6 +180,11 @@ func (d *Daemon) Do(eff engine.Effects) {
 	d.gossip.spread(eff.Events)
 	if eff.Config != nil {
 		d.follow(eff.Config)
+	}
+	if eff.Runs != nil {
+		if err := writeRuns(d.dirs.Run, runs{Cluster: d.file().Cluster, Node: d.node, Runs: *eff.Runs}); err != nil {
+			d.log.Error("a daemon that cannot read its state would not know what to end", "error", err)
+		}
 	}
 	if d.opt.Witness {
 		d.actAsWitness(eff)

@@ -31,7 +31,7 @@ type monitors struct {
 
 type runningMonitor struct {
 	config config.Monitor
-	stop   context.CancelFunc
+	stop   context.CancelCauseFunc
 	done   chan struct{}
 }
 
@@ -48,7 +48,7 @@ func (s *monitors) follow(ctx context.Context, f *config.File) {
 	}
 	for name, r := range s.running {
 		if m, keep := wanted[name]; !keep || !reflect.DeepEqual(m, r.config) {
-			r.stop()
+			r.stop(nil)
 			<-r.done
 			delete(s.running, name)
 		}
@@ -57,7 +57,7 @@ func (s *monitors) follow(ctx context.Context, f *config.File) {
 		if s.running[name] != nil {
 			continue
 		}
-		mctx, stop := context.WithCancel(ctx)
+		mctx, stop := context.WithCancelCause(ctx)
 		r := &runningMonitor{config: m, stop: stop, done: make(chan struct{})}
 		s.running[name] = r
 		go s.watch(mctx, f.Cluster, r)
@@ -90,12 +90,12 @@ func (s *monitors) watch(ctx context.Context, c cluster.Name, r *runningMonitor)
 	}
 }
 
-// stop ends all drivers and waits for them.
-func (s *monitors) stop() {
+// stop ends all drivers, with a cause that they may know, and waits for them.
+func (s *monitors) stop(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, r := range s.running {
-		r.stop()
+		r.stop(cause)
 		<-r.done
 		delete(s.running, name)
 	}

@@ -31,7 +31,6 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/resource/exec"
 	"github.com/tasuki-ha/tasuki/internal/resource/floatingip"
 	"github.com/tasuki-ha/tasuki/internal/script"
-	"github.com/tasuki-ha/tasuki/internal/watchdog"
 )
 
 // linkPing is how often an idle connection to a linked cluster is tried. A
@@ -56,15 +55,26 @@ func Run(ctx context.Context, o Options) error {
 		switching: make(chan struct{}, maxSwitching), looking: make(chan struct{}, maxSwitching), stalls: newStalls(time.Now()),
 		passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
+	err := d.live(ctx, end)
+	if err != nil {
+		d.abandon(err)
+	}
+	return err
+}
+
+// live opens all parts, runs them, and closes them.
+func (d *Daemon) live(ctx context.Context, end context.CancelFunc) error {
 	var closers closeStack
-	defer func() { closers.close(o.Log) }()
+	defer func() { closers.close(d.log) }()
 	if err := d.open(&closers); err != nil {
 		return err
 	}
 	if err := d.wire(&closers); err != nil {
 		return err
 	}
-	return d.serve(ctx, end)
+	err := d.serve(ctx, end)
+	d.gaveUp = err != nil
+	return err
 }
 
 // raise gives the daemon precedence over other programs, so that an overloaded
@@ -132,9 +142,13 @@ func (d *Daemon) open(closers *closeStack) error {
 	}
 	d.lease = lease
 	closers.push("lease", lease.f.Close)
+	inherited, err := readRuns(d.dirs.Run)
+	if err != nil {
+		return err
+	}
 	eo := engine.Options{
 		Self: d.node, Boot: boot, Daemon: daemon, Now: engine.Now(), NextSeq: d.journal.Next(), Version: d.opt.Version,
-		Narrated: narrated(d.journal, d.node), HardState: saved.HardState, Snapshot: saved.Snapshot, Entries: saved.Entries, Meta: saved.Meta[metaEngine], Lease: until,
+		Narrated: narrated(d.journal, d.node), HardState: saved.HardState, Snapshot: saved.Snapshot, Entries: saved.Entries, Meta: saved.Meta[metaEngine], Lease: until, Runs: inherited.Runs,
 	}
 	if seed := saved.Meta[metaSeed]; len(seed) > 0 {
 		f, errs := config.Parse("cluster file", seed)
@@ -225,14 +239,21 @@ func (d *Daemon) wireGroups(closers *closeStack) error {
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.fences.Run)
-	dogs := watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
+	dogs := d.dogs()
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{
 		config.KindNICLink:   niclink.New(niclink.Host{Network: network}),
 		config.KindCustom:    custom.New(custom.Scripts{Product: d.product, Log: d.log}, d.dirs),
 		config.KindUserspace: userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Passed: d.passed, Log: d.log}),
 	}
-	closers.push("monitors", func() error { d.monitors.stop(); return nil })
+	closers.push("monitors", func() error {
+		if d.gaveUp {
+			d.monitors.stop(userspace.ErrKeepArmed) // until what runs here is ended
+		} else {
+			d.monitors.stop(nil)
+		}
+		return nil
+	})
 	if !keepsAlive(f, d.node) {
 		if err := dogs.DisarmLeftover(); err != nil {
 			d.log.Error("a watchdog of an earlier daemon could not be disarmed", "error", err)
@@ -308,6 +329,10 @@ func (d *Daemon) serve(ctx context.Context, end context.CancelFunc) error {
 		defer end() // the engine ends last: all other parts follow it
 		return d.contained(func() error { return d.loop.Run(life) })
 	})
+	if why := lastEnd(d.dirs.Run, d.log); why != "" {
+		go d.post(engine.Event{Log: &api.Event{Level: cluster.LevelError, Module: "nm", Code: "daemon-gave-up",
+			Text: fmt.Sprintf("The daemon of %s could not go on and has stopped what ran here: %s.", d.node, why)}})
+	}
 	d.log.Info("the daemon runs", "node", d.node, "cluster", d.id.Cluster())
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {

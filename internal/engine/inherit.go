@@ -53,3 +53,17 @@ func (m *Machine) tellRuns() {
 	r := m.told
 	m.eff.Runs = &r
 }
+
+// Harmless isolates what others may take over, for a loop that cannot go on.
+func (m *Machine) Harmless() Effects {
+	var eff Effects
+	if !m.told.Guarded || m.isolated {
+		return eff
+	}
+	m.isolated, m.isolateAt = true, m.now
+	for _, name := range m.activeGroups() {
+		l := m.groups[name]
+		eff.Isolate = append(eff.Isolate, l.task(&l.config))
+	}
+	return eff
+}

@@ -14,7 +14,7 @@ import (
 // soon: what takes time runs elsewhere and comes back as an event.
 type Ports interface {
 	// Persist writes durably. An error ends the daemon: a node that cannot
-	// write must not act.
+	// write must not act, so what it runs is isolated first.
 	Persist(*Persist) error
 	// Do carries out everything else, in the order of the fields.
 	Do(Effects)
@@ -108,6 +108,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		var ev posted
 		select {
 		case <-ctx.Done():
+			l.ports.Do(l.machine.Harmless()) // another part of the daemon has failed
 			return nil
 		case ev = <-l.events:
 		case f := <-l.calls:
@@ -119,6 +120,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		eff := l.machine.Step(now, time.Now(), ev.Event)
 		if eff.Persist != nil {
 			if err := l.ports.Persist(eff.Persist); err != nil {
+				l.ports.Do(l.machine.Harmless())
 				return fmt.Errorf("write the replicated state: %w", err)
 			}
 		}

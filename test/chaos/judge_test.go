@@ -150,7 +150,7 @@ func (c *chaos) table(t *testing.T, doubles []double) {
 	all := outages(c.seen.sorted(time.Time{}))
 	byKind := map[string][]time.Duration{}
 	for _, o := range all {
-		k := c.cause(o.from.Add(outageMin)).kind // it was answered a moment before the fault
+		k := c.cause(o.to).kind // no round begins before the service is back
 		byKind[k] = append(byKind[k], o.length())
 	}
 	w := tabwriter.NewWriter(t.Output(), 0, 0, 2, ' ', 0)
@@ -232,7 +232,7 @@ func (c *chaos) tallies(doubles []double) map[string]*tally {
 		})
 	}
 	for _, o := range outages(c.seen.sorted(time.Time{})) {
-		each(o.from.Add(outageMin), func(y *tally) { y.out = max(y.out, o.length()) })
+		each(o.to, func(y *tally) { y.out = max(y.out, o.length()) })
 	}
 	return all
 }

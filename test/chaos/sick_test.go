@@ -49,7 +49,7 @@ func (c *chaos) sicken(f *fault, name string) {
 	case "disk full":
 		// A node that writes nothing does not notice, so all are made to write.
 		f.begin = func(ctx context.Context) error {
-			return errors.Join(sh(fill)(ctx), c.apply(ctx, c.members[c.other(f.member, 1)]))
+			return errors.Join(sh(fill)(ctx), c.apply(ctx, c.members[c.other(f.member, 1)], 5000))
 		}
 		f.end = sh(unfill)
 	case "read-only":
@@ -122,11 +122,19 @@ func (c *chaos) outerPID(ctx context.Context, name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", info.PID, info.PID))
+	within, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", info.PID))
 	if err != nil {
 		return 0, err
 	}
-	for _, pid := range strings.Fields(string(kids)) {
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range all {
+		pid := p.Name()
+		if ns, _ := os.Readlink("/proc/" + pid + "/ns/pid"); ns != within {
+			continue
+		}
 		status, err := os.ReadFile("/proc/" + pid + "/status")
 		if err != nil {
 			continue
