@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"flag"
 	"slices"
 	"strconv"
 	"testing"
@@ -57,7 +58,7 @@ func TestDaemonKilled(t *testing.T) {
 	s := reference(t, "CLP-1")
 	apache := do(t, s, "CLP-1", "sh", "-c", "cat /run/tasuki-apache/*/apache2.pid")
 	client := ask(t, s, service)
-	for range 3 {
+	for range 10 {
 		svc, err := s.Lab.Service(t.Context(), "CLP-1", "status")
 		must(t, err)
 		do(t, s, "CLP-1", "kill", "-KILL", strconv.Itoa(svc.PID))
@@ -109,14 +110,55 @@ func TestStandstill(t *testing.T) {
 	oneAtATime(t, client.stop(), first, other)
 }
 
+// frozenFor is how long the daemon of TestFrozenDaemon stands still; go test ./test/lab -args -frozen 60s.
+var frozenFor = flag.Duration("frozen", 10*time.Second, "how long a daemon stands still")
+
+// A daemon that stands still for half a second loses nothing;
+// one that stands still for long is replaced by the other node, and
+// holds nothing when it goes on.
+func TestFrozenDaemon(t *testing.T) {
+	s := built(t, "witness", witnessFile, "n1", "n2", "w")
+	first := string(s.Active(t.Context(), "n1"))
+	other := map[string]string{"n1": "n2", "n2": "n1"}[first]
+	freeze := func(d time.Duration, during func()) {
+		svc, err := s.Lab.Service(t.Context(), first, "status")
+		must(t, err)
+		do(t, s, first, "kill", "-STOP", strconv.Itoa(svc.PID))
+		end := time.After(d)
+		during()
+		<-end
+		do(t, s, first, "kill", "-CONT", strconv.Itoa(svc.PID))
+	}
+	starts := count(t, s, "w", "group-start-begun")
+	for range 3 {
+		freeze(500*time.Millisecond, func() {})
+		stays(t, s, first, time.Second)
+	}
+	if n := count(t, s, "w", "group-start-begun"); n != starts {
+		t.Errorf("a short standstill started the group %d times", n-starts)
+	}
+	freeze(*frozenFor, func() { activeOn(t, s, other) })
+	must(t, s.Until(t.Context(), first+" holds nothing", func() (bool, error) {
+		r, err := s.Lab.Exec(t.Context(), first, "sh", "-c", "ip -o address | grep -F 10.20.1.50/; pgrep -x apache2")
+		return err == nil && len(r.Stdout) == 0, err
+	}))
+	must(t, s.Until(t.Context(), first+" is standby", func() (bool, error) {
+		st, err := s.Status(t.Context(), first)
+		return err == nil && string(owner(st, "g")) == other && everyNode(st, isUp), nil
+	}))
+	stays(t, s, other, time.Second)
+}
+
 // A daemon that makes no progress, without being dead, is ended by the
-// watchdog, with its node.
+// watchdog, with its node. Half a second is not so long.
 func TestKeepalive(t *testing.T) {
 	s := reference(t, "CLP-1")
 	before, err := s.Lab.Machine(t.Context(), "CLP-1")
 	must(t, err)
 	svc, err := s.Lab.Service(t.Context(), "CLP-1", "status")
 	must(t, err)
+	do(t, s, "CLP-1", "sh", "-c", "kill -STOP $0; sleep 0.5; kill -CONT $0", strconv.Itoa(svc.PID))
+	stays(t, s, "CLP-1", time.Second)
 	do(t, s, "CLP-1", "kill", "-STOP", strconv.Itoa(svc.PID))
 	stopped := time.Now()
 	must(t, s.Until(t.Context(), "the node was reset", func() (bool, error) {
