@@ -19,6 +19,7 @@ type Terrain struct {
 	Shared bool          // two owners are possible while the nodes do not see each other
 	Fences bool          // there are fence devices
 	Stops  bool          // stops fail and hang, force too
+	Wipes  bool          // the witness, which is the last node, loses its disk
 	Apart  bool          // nodes lose all networks at once, or none; ping targets with them
 }
 
@@ -54,12 +55,14 @@ const (
 	Move     Kind = "move"         // an operator moves a group
 	Device   Kind = "fence-device" // it fails, or takes long
 	Stuck    Kind = "stuck"        // stops hang, and force hangs or fails
+	Wiped    Kind = "wipe"         // the witness crashes, and comes back with nothing
 )
 
 var (
 	anyKind   = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, CutOff, Rain, WallJump, Hang, Fail, Move}
 	stopKind  = append([]Kind{Stuck, Stuck, Fail, Move, Move, Move}, anyKind...)
 	fenceKind = append([]Kind{Device, Device, CutOff, CutOff}, anyKind...)
+	wipeKind  = append([]Kind{Wiped, Wiped, Wiped, CutOff, CutOff}, anyKind...)
 	apartKind = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, CutOff, WallJump, Hang, Move}
 )
 
@@ -80,6 +83,9 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 	}
 	if t.Fences {
 		kinds = fenceKind
+	}
+	if t.Wipes {
+		kinds = wipeKind
 	}
 	// Some stories are crowded, in others all comes to rest in between.
 	gap := []time.Duration{8 * time.Second, 30 * time.Second, 90 * time.Second}[rng.IntN(3)]
@@ -232,6 +238,13 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		w.behave[script+" stop"] = behavior{hangs: true}
 		w.behave[script+" force"] = behavior{hangs: f.Much > 80, fails: f.Much / 40 % 2}
 		end(func() { delete(w.behave, script+" stop"); delete(w.behave, script+" force") })
+	case Wiped:
+		last := w.names[len(w.names)-1]
+		w.Crash(last)
+		if err := w.Wipe(last); err != nil {
+			w.Broken = err.Error()
+		}
+		end(func() { w.revive(last) })
 	case Device:
 		w.fences[f.A] = device{fails: f.Much%2 == 0, takes: time.Duration(f.Much) * 300 * time.Millisecond}
 		end(func() { delete(w.fences, f.A) })

@@ -125,6 +125,7 @@ var terrains = map[string]struct {
 	share uint64
 }{
 	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 15},
+	"wiped":   {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 5},
 	"three":   {Terrain{Text: trio, Drift: drift}, 15},
 	"stops":   {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},
 	"five":    {Terrain{Text: five, Drift: drift}, 5},
