@@ -4,6 +4,7 @@
 # make check    the quick part of it, without root
 # make sim      stories of random faults: 2,000 of an hour each, over all kinds of clusters; SEEDS=n, HOURS=h, and
 #               NODES=witness|wiped|three|five|stops|ping|fence|none picks one kind; SEED=n replays one story with as few of its faults as break it
+# make mutants  build deliberate bugs, and let the hunt find each
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
 # make bench-failover, bench-overload: figures for docs/performance.md (root)
 # make golden   write the expected output of tests anew; look at the difference before you keep it
@@ -26,7 +27,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim chaos bench-idle bench-witness bench-failover bench-overload golden man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-overload golden man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -51,6 +52,9 @@ check: vet staticcheck gofmt
 
 sim:
 	SEEDS=$(or $(SEEDS),2000) HOURS=$(or $(HOURS),1) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -run '^TestHunt$$' $(if $(SEED),-v) ./internal/sim
+
+mutants:
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -run '^TestMutants$$' ./internal/sim -args -mutants
 
 chaos: packages
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness) $(if $(ONLY),-only "$(ONLY)")

@@ -1,0 +1,120 @@
+package sim
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var findMutants = flag.Bool("mutants", false, "build each deliberate bug and let the hunt find it")
+
+// mutant is a deliberate bug: a text of a file of this module that is replaced
+// by another, and the kind of cluster in which the hunt is to find it.
+type mutant struct {
+	name     string
+	file     string // below internal
+	old, new string
+	nodes    string
+}
+
+// mutants are bugs that a change could bring in without any other test seeing it.
+var mutants = []mutant{
+	{"a voter keeps no promise", "lease/lease.go", "return since.Add(Promise(lease))", "return since", "three"},
+	{"a promise has no margin for drift", "lease/lease.go", "return lease + lease/Margin", "return lease - lease/Margin", "witness"},
+	{"a voter that restarted is bound by nothing", "lease/lease.go", "return &Voter{started: now,", "return &Voter{", "three"},
+	{"the lease counts from the answer, not from the sending", "engine/beats.go", "m.holder.Acked(in.From, b.Ack)", "m.holder.Acked(in.From, m.now)", "three"},
+	{"a voter agrees to what it promised not to", "engine/consensus.go", "if !free && e.GetIndex() > msg.GetCommit() {", "if false {", "five"},
+	{"who comes back goes on before it knows what was decided", "engine/beats.go", "return m.applied >= m.agreed }", "return true }", "three"},
+	{"a start begins before the stop is confirmed", "state/apply.go", "if p.From != \"\" {\n\t\tg.Phase", "if p.From != \"\" && p.To == \"\" {\n\t\tg.Phase", "three"},
+	{"reports of an old assignment count", "state/apply.go", "c.Node == \"\" || g.Epoch != c.Epoch || g.Owner != c.Node", "c.Node == \"\"", "three"},
+	{"the solo term does not rise", "engine/solo.go", "Generation: m.meta.Incarnation.Generation + 1, Node", "Generation: m.meta.Incarnation.Generation, Node", "ping"},
+	{"a fence that failed counts as one that succeeded", "engine/fence.go", "if !d.Off {", "if false {", "fence"},
+	{"arbitration does not wait until the other is harmless", "engine/solo.go", "return other, m.now >= m.voter.Bound(other, m.timing().Lease)", "return other, true", "ping"},
+	{"ping targets are trusted as soon as they are back", "engine/solo.go", "&& !back", "&& false", "ping"},
+	{"a start goes on in isolation", "engine/beats.go", "if l.runner != nil && !l.stopping && !l.orphan {", "if false {", "three"},
+	{"a reboot within the lease is not noticed", "state/apply.go", "case n.Boot != \"\" && c.Boot != \"\" && n.Boot != c.Boot:", "case false:", "three"},
+	{"a node without state is welcomed by what was meant for its old one", "engine/consensus.go", "(blank != lifeName(m.daemon, m.life) || !m.adopt(inc, &msg))", "!m.adopt(inc, &msg)", "five"},
+	{"nodes of another life of consensus are acknowledged", "engine/beats.go", "m.meta.Incarnation.Blank() || p.last.Incarnation != m.meta.Incarnation {\n\t\treturn false\n\t}\n\tif p.last.Deaf", "m.meta.Incarnation.Blank() {\n\t\treturn false\n\t}\n\tif p.last.Deaf", "ping"},
+	{"learners are never promoted", "engine/solo.go", "return confChange(raftpb.ConfChangeAddNode, id)", "return nil", "three"},
+	{"what is left of a failed start is forgotten", "engine/groups.go", "l.orphan, l.epoch, l.resources = false, gs.Epoch, nil", "return\n\tl.orphan, l.epoch, l.resources = false, gs.Epoch, nil", "three"},
+}
+
+// Every mutant still changes the code that it names: once, and to something else.
+func TestMutantsFit(t *testing.T) {
+	for _, m := range mutants {
+		data, err := os.ReadFile(filepath.Join("..", m.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(data), m.old); n != 1 || m.old == m.new {
+			t.Errorf("%s: its text stands %d times in %s", m.name, n, m.file)
+		}
+	}
+}
+
+// TestMutants prints which seed finds each deliberate bug (make mutants).
+func TestMutants(t *testing.T) {
+	if !*findMutants {
+		t.Skip("takes minutes: make mutants")
+	}
+	for _, m := range mutants {
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			found, err := m.hunt(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found == "" {
+				t.Errorf("| %s | %s | not found |", m.name, m.nodes)
+				return
+			}
+			fmt.Printf("| %s | %s | %s |\n", m.name, m.nodes, found)
+		})
+	}
+}
+
+// What the hunt says of a story that breaks.
+var foundRE = regexp.MustCompile(`(seed \d+), \d+ faults: (?:[0-9hms.]+: )?(.*)`)
+
+// hunt builds the hunt with the bug and returns what it found, or "".
+func (m mutant) hunt(dir string) (string, error) {
+	path, err := filepath.Abs(filepath.Join("..", m.file))
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	bad := filepath.Join(dir, filepath.Base(m.file))
+	if err := os.WriteFile(bad, []byte(strings.Replace(string(data), m.old, m.new, 1)), 0o600); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: bad}})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		return "", err
+	}
+	c := exec.Command("go", "test", "-count=1", "-vet=off", "-overlay", list, "-run", "^TestHunt$", "-timeout", "3m", ".")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "SEEDS=400", "HOURS=0.2", "NODES="+m.nodes, "SEED=")
+	out, err := c.CombinedOutput()
+	if err == nil {
+		return "", nil
+	}
+	if f := foundRE.FindSubmatch(out); f != nil {
+		return fmt.Sprintf("%s: %s", f[1], f[2]), nil
+	}
+	if i := strings.Index(string(out), "panic: "); i >= 0 {
+		first, _, _ := strings.Cut(string(out[i:]), "\n")
+		return first, nil
+	}
+	return "", fmt.Errorf("the hunt did not run: %w\n%s", err, out)
+}
