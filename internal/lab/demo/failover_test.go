@@ -46,6 +46,7 @@ type bench struct {
 	b      *testing.B
 	active func() string
 	web    map[string]io.Closer
+	boots  map[string]int // of the machine that web answers for
 	client *lab.Namespace
 }
 
@@ -63,7 +64,7 @@ func startBench(b *testing.B, name string) *bench {
 		}
 		l.Close()
 	})
-	t := &bench{Stage: &Stage{Lab: l, Guests: []string{"n1", "n2"}, Client: "client", Group: "g"}, b: b, web: map[string]io.Closer{}}
+	t := &bench{Stage: &Stage{Lab: l, Guests: []string{"n1", "n2"}, Client: "client", Group: "g"}, b: b, web: map[string]io.Closer{}, boots: map[string]int{}}
 	for _, n := range t.Guests {
 		t.serve(n)
 	}
@@ -93,9 +94,20 @@ func (t *bench) tasuki(profile string) {
 	t.whole()
 }
 
-// whole waits until all nodes are up and the group is active.
+// whole waits until all nodes are up and the group is active. A node that was
+// reset meanwhile, which is told, gets its web server again.
 func (t *bench) whole() {
 	t.b.Helper()
+	defer func() {
+		for _, n := range t.Guests {
+			info, err := t.Lab.Machine(t.b.Context(), n)
+			check(t.b, err)
+			if info.Boots != t.boots[n] {
+				t.b.Logf("%s was reset by itself", n)
+				t.serve(n)
+			}
+		}
+	}()
 	check(t.b, t.Until(t.b.Context(), "the group is active and all nodes are up", func() (bool, error) {
 		for _, n := range []string{"n1", "n2", "w"} {
 			st, err := t.Status(t.b.Context(), n)
@@ -119,7 +131,9 @@ func (t *bench) serve(node string) {
 		l, err = net.Listen("tcp4", ":80")
 		return err
 	}))
-	t.web[node] = l
+	info, err := t.Lab.Machine(t.b.Context(), node)
+	check(t.b, err)
+	t.web[node], t.boots[node] = l, info.Boots
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, node) }), ReadHeaderTimeout: time.Second}
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, net.ErrClosed) {
