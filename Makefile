@@ -54,7 +54,7 @@ sim:
 	SEEDS=$(or $(SEEDS),2000) HOURS=$(or $(HOURS),1) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -run '^TestHunt$$' $(if $(SEED),-v) ./internal/sim
 
 mutants:
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -run '^TestMutants$$' ./internal/sim -args -mutants
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestMutants$$' ./internal/sim -args -mutants
 
 chaos: packages
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness) $(if $(ONLY),-only "$(ONLY)")

@@ -66,8 +66,8 @@ func (m *Machine) activeGroups() []cluster.GroupName {
 // follow brings this node in line with the agreed state: it begins what its
 // groups' plans ask of it, and stops what is no longer its own.
 func (m *Machine) follow() {
-	if m.st.Config.Version != m.version0 {
-		m.version0 = m.st.Config.Version
+	if v := m.st.Config.Version; v > 0 && v != m.version0 { // without state, the last file known goes on being in force
+		m.version0 = v
 		m.eff.Config = m.st.File()
 		m.rewatch()
 	}

@@ -233,7 +233,7 @@ func (m *Machine) giveUpState(why string) {
 	m.life++
 	m.meta = meta{}
 	m.raft, m.log, m.conf, m.lead, m.applied = nil, nil, &raftpb.ConfState{}, "", 0
-	m.seed = m.file()
+	m.seed, m.version0 = m.file(), 0
 	m.st = state.New()
 	m.holder.Forget()
 	m.agreed = 0

@@ -423,6 +423,9 @@ func (w *World) later(n *Node, d time.Duration, ev engine.Event) {
 }
 
 func (w *World) carry(n *Node, eff engine.Effects) {
+	if eff.Config != nil && eff.Config.Node(n.name) == nil {
+		w.Broken = fmt.Sprintf("%s: %s is told of a cluster file in which it is not: it would refuse all others", w.now, n.name)
+	}
 	for _, e := range eff.Events {
 		n.disk.seq++
 		w.Log = append(w.Log, e)
