@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -38,10 +39,6 @@ type lane struct {
 
 // errBusy: a step of the resource does not come back, so no other can be taken.
 var errBusy = errors.New("an earlier step of it has not come back")
-
-// isolateWithin bounds an isolation; the engine leaves at least as much of the
-// lease for it.
-const isolateWithin = 300 * time.Millisecond
 
 func (a *actor) task(t engine.Task, r *config.Resource) resource.Task {
 	return resource.Task{
@@ -164,18 +161,32 @@ func (a *actor) check(t engine.Task) {
 	})
 }
 
-// isolate makes a group harmless, all its resources at once, and waits for it.
-func (a *actor) isolate(t engine.Task) {
-	a.each(t, func(ctx context.Context, d resource.Driver, rt resource.Task) error { return d.Isolate(ctx, rt) }, true, "isolate")
+// isolate makes a group harmless within the time that the cluster file keeps for
+// it, all its resources at once, and waits for it. It says whether that was done.
+func (a *actor) isolate(t engine.Task, within time.Duration) bool {
+	return a.each(t, within, func(ctx context.Context, d resource.Driver, rt resource.Task) error { return d.Isolate(ctx, rt) }, true, "isolate")
 }
 
 // restore undoes isolate.
-func (a *actor) restore(t engine.Task) {
-	a.each(t, func(ctx context.Context, d resource.Driver, rt resource.Task) error { return d.Restore(ctx, rt) }, false, "restore")
+func (a *actor) restore(t engine.Task, within time.Duration) {
+	a.each(t, within, func(ctx context.Context, d resource.Driver, rt resource.Task) error { return d.Restore(ctx, rt) }, false, "restore")
 }
 
-func (a *actor) each(t engine.Task, do func(context.Context, resource.Driver, resource.Task) error, interrupt bool, what string) {
+// announce tells the network again where a group is.
+func (a *actor) announce(t engine.Task) {
+	for i := range t.Group.Resources {
+		r := &t.Group.Resources[i]
+		if d, err := a.driver(r); err == nil {
+			if n, can := d.(resource.Announcer); can {
+				n.Announce(a.task(t, r))
+			}
+		}
+	}
+}
+
+func (a *actor) each(t engine.Task, within time.Duration, do func(context.Context, resource.Driver, resource.Task) error, interrupt bool, what string) bool {
 	var wg sync.WaitGroup
+	var failed atomic.Bool
 	for i := range t.Group.Resources {
 		r := &t.Group.Resources[i]
 		if interrupt {
@@ -184,14 +195,16 @@ func (a *actor) each(t engine.Task, do func(context.Context, resource.Driver, re
 		wg.Go(func() {
 			d, err := a.driver(r)
 			if err == nil {
-				err = a.in(r.Name, isolateWithin, func(ctx context.Context) error { return do(ctx, d, a.task(t, r)) })
+				err = a.in(r.Name, within, func(ctx context.Context) error { return do(ctx, d, a.task(t, r)) })
 			}
-			if err != nil && !errors.Is(err, resource.ErrCannotIsolate) {
+			if err != nil {
+				failed.Store(true)
 				a.log.Error("a resource could not be made harmless, or back", "what", what, "resource", r.Name, "error", err)
 			}
 		})
 	}
 	wg.Wait()
+	return !failed.Load()
 }
 
 // failed passes on that a resource failed by itself.

@@ -215,18 +215,33 @@ func (d *Daemon) Do(eff engine.Effects) {
 	}
 }
 
+// guardLeft returns how long what runs here may go on without a renewal of the
+// lease.
+func (d *Daemon) guardLeft() (time.Duration, bool) {
+	g := cluster.Instant(d.guard.Load())
+	return g.Sub(engine.Now()), g > 0
+}
+
 // act starts what the effects want done outside; nothing here waits but the
 // isolation, which is bounded.
 func (d *Daemon) act(eff engine.Effects) {
 	var wg sync.WaitGroup
+	within := d.file().Timing.Isolate
 	for _, t := range eff.Isolate {
-		wg.Go(func() { d.actor.isolate(t) })
+		wg.Go(func() {
+			if !d.actor.isolate(t, within) {
+				go d.post(engine.Event{Exposed: &engine.Exposed{Group: t.Group.Name}})
+			}
+		})
 	}
 	wg.Wait()
 	for _, t := range eff.Restore {
-		wg.Go(func() { d.actor.restore(t) })
+		wg.Go(func() { d.actor.restore(t, within) })
 	}
 	wg.Wait()
+	for _, t := range eff.Announce {
+		d.actor.announce(t)
+	}
 	for _, op := range eff.Ops {
 		d.actor.operate(op)
 	}

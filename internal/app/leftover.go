@@ -99,6 +99,10 @@ func (d *Daemon) abandon(why error) {
 	}
 }
 
+// isolateLeftover is what a daemon without its cluster file keeps of a lease for
+// isolating: as much as the default.
+const isolateLeftover = 300 * time.Millisecond
+
 func (d *Daemon) dogs() watchdog.Opener {
 	return watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
 }
@@ -115,7 +119,7 @@ func (d *Daemon) leaseGoesOn() bool {
 		return t
 	}
 	t := until()
-	time.Sleep(t.Add(-isolateWithin).Sub(engine.Now()))
+	time.Sleep(t.Add(-isolateLeftover).Sub(engine.Now()))
 	return until() > t
 }
 
@@ -128,7 +132,7 @@ func (d *Daemon) endAll(r runs) error {
 	defer network.Close()
 	a := d.lastActor(r, network)
 	for _, t := range r.Groups {
-		a.isolate(t)
+		a.isolate(t, isolateLeftover)
 	}
 	ended := make(chan error, len(r.Groups))
 	for _, t := range r.Groups {

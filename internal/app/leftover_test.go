@@ -106,7 +106,7 @@ func TestWhatRunsIsLeftAlone(t *testing.T) {
 	}
 	defer l.f.Close()
 	now := engine.Now()
-	l.write(now.Add(isolateWithin + 100*time.Millisecond))
+	l.write(now.Add(isolateLeftover + 100*time.Millisecond))
 	time.AfterFunc(10*time.Millisecond, func() { l.write(now.Add(time.Hour)) })
 	if d.abandon(errors.New("no")); stopped() {
 		t.Error("while another daemon renews the lease")

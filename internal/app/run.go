@@ -244,7 +244,7 @@ func (d *Daemon) wireGroups(closers *closeStack) error {
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{
 		config.KindNICLink:   niclink.New(niclink.Host{Network: network}),
 		config.KindCustom:    custom.New(custom.Scripts{Product: d.product, Log: d.log}, d.dirs),
-		config.KindUserspace: userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Passed: d.passed, Log: d.log}),
+		config.KindUserspace: userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Passed: d.passed, Guard: d.guardLeft, Log: d.log}),
 	}
 	closers.push("monitors", func() error {
 		if d.gaveUp {

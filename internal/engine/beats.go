@@ -217,6 +217,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	m.unfence(in.From, b.Boot)
 	first := p.last.Daemon != b.Daemon || b.Sent > p.last.Sent
+	m.announceAfter(p, &b)
 	p.heard, p.last = m.now, b
 	m.pathHeard(in.From, p, in.Path)
 	if !b.Deaf {
@@ -239,6 +240,19 @@ func (m *Machine) takeBeat(in BeatIn) {
 	}
 	if !m.Blank() && m.meta.Incarnation.Yields(b.Incarnation, m.file()) {
 		m.yield(in.From, b)
+	}
+}
+
+// announceAfter tells the network again where our groups are when a node is back
+// that was silent, or has stopped what we run too: clients may still take it for
+// the owner.
+func (m *Machine) announceAfter(p *peer, b *beat) {
+	back := p.heard > 0 && p.back == m.now
+	for _, name := range m.activeGroups() {
+		stopped := slices.Contains(p.last.Active, name) && !slices.Contains(b.Active, name)
+		if l := m.groups[name]; (back || stopped) && !m.isolated && l.runner == nil && !l.orphan {
+			m.eff.Announce = append(m.eff.Announce, l.task(&l.config))
+		}
 	}
 }
 
@@ -302,7 +316,8 @@ func (m *Machine) mayRunSoon() bool {
 }
 
 func (m *Machine) isolate() {
-	m.isolated, m.isolateAt = true, m.now
+	end, _ := m.leaseEnd()
+	m.isolated, m.isolateAt, m.harmlessBy = true, m.now, max(end, m.now.Add(m.timing().Isolate))
 	cause := m.event(cluster.LevelError, "nm", "isolated", "", nil,
 		"This node has isolated its groups: no majority has acknowledged it for %s.", m.timing().Lease-m.timing().Isolate)
 	for _, g := range m.activeGroups() {
@@ -332,6 +347,37 @@ func (m *Machine) restore() {
 	if kept > 0 {
 		m.event(cluster.LevelInfo, "nm", "restored", "", nil, "The lease has come back and nothing was taken over: the groups of this node go on.")
 	}
+}
+
+// takeExposed notes what could not be isolated: until it is stopped, the watchdog
+// counts to the end of the lease.
+func (m *Machine) takeExposed(e Exposed) {
+	l := m.groups[e.Group]
+	if l == nil || !m.isolated {
+		return
+	}
+	l.exposed = m.harmlessBy
+	m.event(cluster.LevelError, "rc", "group-not-isolated", l.cause, map[string]string{"group": string(e.Group)},
+		"Group %s could not be made harmless at once: it is being stopped, and a watchdog resets this node if that takes longer than its lease.", e.Group)
+	if !l.orphan {
+		m.orphan(e.Group, l, "it could not be isolated")
+	}
+}
+
+// guard returns by when something here must be harmless that is not: the end of
+// the lease, or 0.
+func (m *Machine) guard() cluster.Instant {
+	active := m.activeGroups()
+	if len(active) > 0 && !m.isolated && (!m.soleVoter() || m.boundToPing()) {
+		end, _ := m.leaseEnd()
+		return end
+	}
+	for _, name := range active {
+		if by := m.groups[name].exposed; by > 0 {
+			return by
+		}
+	}
+	return 0
 }
 
 // restorable leaves in the task what may be put back: what is being stopped, or

@@ -27,6 +27,7 @@ type localGroup struct {
 	orphan    bool         // it is being stopped although the cluster no longer knows it here: no reports
 	lost      bool         // the cluster took it from this node since it was begun, whoever has it now
 	checking  bool
+	exposed   cluster.Instant                          // it could not be isolated, and must be stopped by then; 0: it is not so
 	inherited bool                                     // an earlier daemon ran it; what of it is still active is not known yet
 	steps     map[cluster.ResourceName]step            // under way, by the runner
 	began     map[cluster.ResourceName]cluster.Instant // when the first try of its stop began

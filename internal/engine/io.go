@@ -23,6 +23,7 @@ type Event struct {
 	OpDone   *OpDone
 	Checked  *Checked
 	Failed   *Failed
+	Exposed  *Exposed
 	Probe    *Probe
 	Script   *ScriptDone
 	Pinged   *Pinged
@@ -70,6 +71,10 @@ type Failed struct {
 	Epoch    cluster.Epoch
 	Why      string
 }
+
+// Exposed says that a group could not be isolated in its time: it is harmless
+// only when it is stopped, or the node is reset.
+type Exposed struct{ Group cluster.GroupName }
 
 // Probe is one observation of a monitor.
 type Probe struct {
@@ -121,21 +126,22 @@ type Effects struct {
 	Beats  []BeatOut
 	Events []api.Event // for the operator's log
 
-	Runs    *Runs        // what this node runs has changed; to be kept like Lease, before any of it is begun
-	Config  *config.File // a new cluster file is in force; addresses and monitors follow it
-	Isolate []Task       // make harmless at once
-	Restore []Task
-	Ops     []Operation
-	Checks  []Task
-	Scripts []ScriptRun
-	Ping    *PingRun   // ping targets to ask; answer with one Pinged
-	Fences  []FenceRun // force these nodes off; answer each with Fenced
-	Final   *Final
-	Replies []Reply
-	Lease   cluster.Instant // until when this node may run groups; to be kept where a restart of the daemon finds it, a boot does not
-	Guard   cluster.Instant // something here must be made harmless by then; 0: nothing. A watchdog is fed only while its time-out ends before
-	Exit    bool            // everything is handed over: the daemon may end
-	WakeAt  cluster.Instant // step again no later than this
+	Runs     *Runs        // what this node runs has changed; to be kept like Lease, before any of it is begun
+	Config   *config.File // a new cluster file is in force; addresses and monitors follow it
+	Isolate  []Task       // make harmless at once
+	Restore  []Task
+	Announce []Task // tell the network again where these are
+	Ops      []Operation
+	Checks   []Task
+	Scripts  []ScriptRun
+	Ping     *PingRun   // ping targets to ask; answer with one Pinged
+	Fences   []FenceRun // force these nodes off; answer each with Fenced
+	Final    *Final
+	Replies  []Reply
+	Lease    cluster.Instant // until when this node may run groups; to be kept where a restart of the daemon finds it, a boot does not
+	Guard    cluster.Instant // something here must be made harmless by then; 0: nothing. A watchdog is fed only while its time-out ends before
+	Exit     bool            // everything is handed over: the daemon may end
+	WakeAt   cluster.Instant // step again no later than this
 }
 
 // Persist is one durable write.

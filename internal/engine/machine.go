@@ -102,16 +102,17 @@ type Machine struct {
 	rowTold  cluster.Instant // when the other nodes were told what is heard here
 	rowNew   bool            // it has changed since
 
-	ping      quorum.Ping
-	pingAsked cluster.Instant // when the round that is under way began; 0: none is
-	pingHeld  cluster.Instant // when the latest round began in which a target answered
-	pingAt    cluster.Instant
-	pingSince cluster.Instant // since when the targets answer without a gap
-	pingLost  bool            // no target answered once since the other node is silent
-	pingOut   bool            // bound to the targets, this node has lost them and they are not back for long enough
-	ruling    string          // the last ruling that was logged
-	isolated  bool
-	isolateAt cluster.Instant
+	ping       quorum.Ping
+	pingAsked  cluster.Instant // when the round that is under way began; 0: none is
+	pingHeld   cluster.Instant // when the latest round began in which a target answered
+	pingAt     cluster.Instant
+	pingSince  cluster.Instant // since when the targets answer without a gap
+	pingLost   bool            // no target answered once since the other node is silent
+	pingOut    bool            // bound to the targets, this node has lost them and they are not back for long enough
+	ruling     string          // the last ruling that was logged
+	isolated   bool
+	isolateAt  cluster.Instant
+	harmlessBy cluster.Instant // when isolated: the end of the lease
 
 	fences map[cluster.NodeName]*fence
 
@@ -224,9 +225,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	}
 	m.tellRuns()
 	m.eff.Lease, _ = m.leaseEnd()
-	if len(m.activeGroups()) > 0 && !m.isolated && (!m.soleVoter() || m.boundToPing()) {
-		m.eff.Guard = m.eff.Lease
-	}
+	m.eff.Guard = m.guard()
 	m.eff.WakeAt = m.nextWake()
 	return *m.eff
 }
@@ -263,6 +262,8 @@ func (m *Machine) take(ev Event) {
 		m.takeChecked(*ev.Checked)
 	case ev.Failed != nil:
 		m.takeFailed(*ev.Failed)
+	case ev.Exposed != nil:
+		m.takeExposed(*ev.Exposed)
 	case ev.Probe != nil:
 		m.takeProbe(*ev.Probe)
 	case ev.Script != nil:

@@ -54,6 +54,12 @@ type Driver interface {
 	Restore(ctx context.Context, t Task) error
 }
 
+// Announcer is a Driver of something that others find by asking the network.
+type Announcer interface {
+	// Announce tells the network again where an active resource is.
+	Announce(t Task)
+}
+
 // ErrCannotIsolate is what kinds answer that can only be stopped.
 var ErrCannotIsolate = errors.New("this kind of resource cannot be isolated")
 

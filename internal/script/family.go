@@ -33,8 +33,9 @@ type Family struct {
 
 // Member is one process of a family.
 type Member struct {
-	PID  int
-	Name string // of its program, at most 15 bytes; see proc_pid_comm(5)
+	PID    int
+	Name   string // of its program, at most 15 bytes; see proc_pid_comm(5)
+	Frozen bool   // it stands still after SIGSTOP
 }
 
 func (m Member) String() string { return fmt.Sprintf("%d %s", m.PID, m.Name) }
@@ -68,7 +69,7 @@ func (f Family) Members() ([]Member, error) {
 	for pid := range all {
 		if known[pid] && !spared[pid] {
 			b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm")
-			out = append(out, Member{PID: pid, Name: strings.TrimSpace(string(b))})
+			out = append(out, Member{PID: pid, Name: strings.TrimSpace(string(b)), Frozen: all[pid].state == 'T'})
 		}
 	}
 	slices.SortFunc(out, func(a, b Member) int { return a.PID - b.PID })
@@ -150,12 +151,52 @@ func (f Family) End(ctx context.Context, grace time.Duration) ([]Member, error) 
 		}
 		left, err = f.Members()
 		for _, m := range left {
-			if !slices.Contains(met, m) {
+			if !slices.ContainsFunc(met, func(o Member) bool { return o.PID == m.PID }) {
 				met = append(met, m)
 			}
 		}
 	}
 	return met, err
+}
+
+// Freeze makes the family stand still (SIGSTOP), again and again until nobody
+// runs who could have started another. It returns who was found, and an error if
+// somebody still runs when ctx ends.
+func (f Family) Freeze(ctx context.Context) ([]Member, error) {
+	for {
+		all, err := f.Members()
+		run := slices.DeleteFunc(slices.Clone(all), func(m Member) bool { return m.Frozen })
+		if err != nil || len(run) == 0 {
+			return all, err
+		}
+		if err := ctx.Err(); err != nil {
+			return all, fmt.Errorf("%s: %w", list(run), ErrStillRuns)
+		}
+		send(run, unix.SIGSTOP)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// Thaw lets a frozen family go on.
+func (f Family) Thaw() error {
+	all, err := f.Members()
+	send(all, unix.SIGCONT)
+	return err
+}
+
+// EndFrozen kills who of the family was frozen, so that it does nothing more, not
+// even to end in order. It returns how many those were.
+func (f Family) EndFrozen(ctx context.Context) (int, error) {
+	all, err := f.Members()
+	if err != nil || !slices.ContainsFunc(all, func(m Member) bool { return m.Frozen }) {
+		return 0, err
+	}
+	send(all, unix.SIGKILL)
+	_, err = f.End(ctx, 0)
+	return len(all), err
 }
 
 func send(to []Member, s unix.Signal) {

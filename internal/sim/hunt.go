@@ -55,12 +55,13 @@ const (
 	Move     Kind = "move"         // an operator moves a group
 	Device   Kind = "fence-device" // it fails, or takes long
 	Stuck    Kind = "stuck"        // stops hang, and force hangs or fails
+	Cling    Kind = "cling"        // a group cannot be isolated
 	Wiped    Kind = "wipe"         // the witness crashes, and comes back with nothing
 )
 
 var (
 	anyKind   = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, CutOff, Rain, WallJump, Hang, Fail, Move}
-	stopKind  = append([]Kind{Stuck, Stuck, Fail, Move, Move, Move}, anyKind...)
+	stopKind  = append([]Kind{Stuck, Stuck, Fail, Move, Move, Move, Cling, Cling, CutOff, CutOff}, anyKind...)
 	fenceKind = append([]Kind{Device, Device, CutOff, CutOff}, anyKind...)
 	wipeKind  = append([]Kind{Wiped, Wiped, Wiped, CutOff, CutOff}, anyKind...)
 	apartKind = []Kind{Crash, MidStep, Reboot, KillOnly, Freeze, CutOff, WallJump, Hang, Move}
@@ -110,7 +111,7 @@ func Hunt(t Terrain, seed uint64, faults []Fault) (string, *World) {
 	if err != nil {
 		return err.Error(), nil
 	}
-	w.Watchdog = w.file.Timing.Lease / 2
+	w.Watchdog = w.file.Timing.Lease
 	w.shared = t.Shared
 	for _, n := range w.names { // clocks at the ends of what is allowed
 		w.nodes[n].rate = 1 + t.Drift*(float64(w.rng.IntN(2))-0.5)
@@ -234,6 +235,9 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		if f.Much > 90 { // force is asked for after a failed stop alone
 			w.behave[script+" force"] = behavior{fails: 1}
 		}
+	case Cling:
+		w.behave[script+" isolate"] = behavior{fails: -1}
+		end(func() { delete(w.behave, script+" isolate") })
 	case Stuck:
 		w.behave[script+" stop"] = behavior{hangs: true}
 		w.behave[script+" force"] = behavior{hangs: f.Much > 80, fails: f.Much / 40 % 2}

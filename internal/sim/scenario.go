@@ -31,6 +31,7 @@ import (
 //	cut A B [PATH]        both directions, PATH from 1; heal likewise
 //	cut1 A B [PATH]       only what A sends to B; heal1 likewise
 //	run DURATION          let time pass
+//	script RESOURCE isolate fails -1    it cannot be made harmless at once; watchdog DURATION
 //	script RESOURCE start|stop|force takes DURATION | fails N | hangs yes|no
 //	link NODE MONITOR down|up    the carrier that a nic-link monitor sees
 //	probe NODE MONITOR bad|good [TEXT]
@@ -152,6 +153,12 @@ func (s *Scenario) do(words []string) error {
 			return e
 		}
 		w.step(w.nodes[node], engine.Event{Alone: &engine.Alone{Author: "admin", Reason: strings.Join(args[1:], " ")}})
+	case "watchdog":
+		d, err := time.ParseDuration(arg(0))
+		if err != nil {
+			return err
+		}
+		w.Watchdog = d
 	case "shared":
 		w.shared = true
 	case "exclusive":

@@ -397,15 +397,19 @@ func (w *World) crashIn(n *Node, eff engine.Effects) {
 	w.Crash(n.name)
 }
 
-// feed lets the node's watchdog begin anew, unless its time-out would end after
-// the instant by which the node must be harmless.
+// feed lets the node's watchdog begin anew, but not beyond the instant by which
+// the node must be harmless.
 func (w *World) feed(n *Node, guard cluster.Instant) {
-	if w.Watchdog == 0 || guard > 0 && guard.Sub(w.clock(n)) < w.Watchdog {
+	within := w.Watchdog
+	if guard > 0 {
+		within = min(within, guard.Sub(w.clock(n)))
+	}
+	if within <= 0 {
 		return
 	}
 	n.dog++
 	dog := n.dog
-	w.after(n.lasts(w.Watchdog), func() {
+	w.after(n.lasts(within), func() {
 		if n.dog == dog && len(n.active) > 0 {
 			w.off(n)
 		}
@@ -431,7 +435,7 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		w.Log = append(w.Log, e)
 	}
 	for _, t := range eff.Isolate {
-		w.isolate(n, string(t.Group.Name))
+		w.isolate(n, &t.Group)
 	}
 	for _, t := range eff.Restore {
 		for _, r := range t.Group.Resources {
@@ -476,8 +480,15 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 const deviceTakes = 500 * time.Millisecond
 
 // isolate makes a group harmless within the time that the cluster file keeps for
-// it, on the clock of its node.
-func (w *World) isolate(n *Node, group string) {
+// it, on the clock of its node, or fails to.
+func (w *World) isolate(n *Node, g *config.Group) {
+	for i := range g.Resources {
+		if w.behave[string(g.Resources[i].Name)+" isolate"].fails != 0 {
+			w.later(n, time.Millisecond, engine.Event{Exposed: &engine.Exposed{Group: g.Name}})
+			return
+		}
+	}
+	group := string(g.Name)
 	n.isolations[group]++
 	this, power := n.isolations[group], n.power
 	w.after(n.lasts(w.upTo(w.file.Timing.Isolate)), func() {

@@ -203,7 +203,7 @@ func (h *hardware) Timeout() time.Duration { return time.Duration(h.seconds) * t
 // disarmed again.
 func (h *hardware) Arm() error {
 	if h.dev != nil {
-		return h.Feed()
+		return h.Feed(h.Timeout())
 	}
 	dev, err := h.open(h.path)
 	switch {
@@ -229,7 +229,7 @@ func (h *hardware) Arm() error {
 	return nil
 }
 
-func (h *hardware) Feed() error {
+func (h *hardware) Feed(time.Duration) error {
 	if h.dev == nil {
 		return fmt.Errorf("%s: not armed", h.method)
 	}

@@ -151,10 +151,10 @@ func TestDeviceLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dog.Feed() == nil {
+	if dog.Feed(time.Minute) == nil {
 		t.Error("a dog that is not armed was fed")
 	}
-	if err := errors.Join(dog.Arm(), dog.Feed(), dog.Arm()); err != nil {
+	if err := errors.Join(dog.Arm(), dog.Feed(time.Minute), dog.Arm()); err != nil {
 		t.Fatal(err)
 	}
 	if m.opened != filepath.Join(m.opener.root, "/dev/watchdog1") || m.dev.seconds != 4 || dog.Timeout() != 4*time.Second || m.dev.feeds != 3 || !m.dev.counting {
@@ -217,7 +217,7 @@ func TestNone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(dog.Arm(), dog.Feed(), dog.Disarm(), dog.Close()); err != nil || dog.Timeout() != time.Minute {
+	if err := errors.Join(dog.Arm(), dog.Feed(time.Minute), dog.Disarm(), dog.Close()); err != nil || dog.Timeout() != time.Minute {
 		t.Error(err)
 	}
 }

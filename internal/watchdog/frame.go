@@ -40,7 +40,7 @@ func decode(b []byte) (op byte, timeout time.Duration, ok bool) {
 	op, timeout = b[0], time.Duration(binary.BigEndian.Uint32(b[4:]))*time.Millisecond
 	switch op {
 	case opFeed:
-		return op, timeout, timeout >= shortest && timeout <= longest
+		return op, timeout, timeout >= time.Millisecond && timeout <= longest
 	case opDisarm:
 		return op, 0, timeout == 0
 	}

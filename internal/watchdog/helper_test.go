@@ -230,7 +230,7 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 func TestGarbageNeitherFeedsNorDisarms(t *testing.T) {
 	s := newStory(t)
 	s.at(0, s.feed(s.daemon, 500*ms))
-	disarm, short := encode(opDisarm, time.Second), encode(opFeed, ms)
+	disarm, short := encode(opDisarm, time.Second), encode(opFeed, 0)
 	for i, b := range [][]byte{{'V'}, {'F'}, disarm[:], short[:], append(disarm[:], 0), make([]byte, 300), {'V', 1, 0, 0, 0, 0, 0, 0}} {
 		s.at(time.Duration(i+1)*10*ms, func() { s.send(s.daemon, b) })
 	}

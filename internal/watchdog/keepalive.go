@@ -58,7 +58,7 @@ func (k *keepalive) Timeout() time.Duration { return k.timeout }
 // Arm takes over a helper that a former daemon left, or starts one.
 func (k *keepalive) Arm() error {
 	if k.link != nil {
-		if err := k.Feed(); err == nil {
+		if err := k.Feed(k.timeout); err == nil {
 			return nil
 		}
 		k.let()
@@ -68,7 +68,7 @@ func (k *keepalive) Arm() error {
 		return err
 	}
 	k.link = link
-	if err := k.Feed(); err != nil {
+	if err := k.Feed(k.timeout); err != nil {
 		k.let()
 		return err
 	}
@@ -120,14 +120,14 @@ func greeted(link *helperLink, err error) (*helperLink, []byte, error) {
 }
 
 // Feed also finds out that the helper died or is stuck.
-func (k *keepalive) Feed() error {
+func (k *keepalive) Feed(within time.Duration) error {
 	if k.link == nil {
 		return errors.New("keepalive: not armed")
 	}
 	if k.link.waiting.Add(1) > unanswered {
 		return errors.New("keepalive: the helper does not answer")
 	}
-	if err := k.link.send(opFeed, k.timeout); err != nil {
+	if err := k.link.send(opFeed, max(min(within, k.timeout), time.Millisecond)); err != nil {
 		return fmt.Errorf("keepalive: the helper is gone: %w", err)
 	}
 	return nil

@@ -63,7 +63,7 @@ func play(role string) error {
 	case "daemon-that-stalls":
 		return withDog(300*ms, func(d Dog) error {
 			for range 3 {
-				if err := d.Feed(); err != nil {
+				if err := d.Feed(time.Minute); err != nil {
 					return err
 				}
 			}
@@ -161,7 +161,7 @@ func takeover() error {
 		if now, err := helperPID(); err != nil || now != helper {
 			return fmt.Errorf("helper %d became %d: %v", helper, now, err)
 		}
-		if err := errors.Join(d.Feed(), d.Disarm()); err != nil {
+		if err := errors.Join(d.Feed(time.Minute), d.Disarm()); err != nil {
 			return err
 		}
 		return nobodyThere()
@@ -191,7 +191,7 @@ func loseHelper() error {
 		if err := unix.Kill(helper, unix.SIGKILL); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(5 * time.Second); d.Feed() == nil; {
+		for deadline := time.Now().Add(5 * time.Second); d.Feed(time.Minute) == nil; {
 			if time.Now().After(deadline) {
 				return errors.New("the daemon did not notice that its helper is gone")
 			}

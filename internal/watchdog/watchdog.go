@@ -17,9 +17,10 @@ type Dog interface {
 	// Arm starts the countdown. Arming what is armed feeds it; after an error
 	// it may be tried again.
 	Arm() error
-	// Feed starts the countdown anew. An error means that the dog may not have
-	// been fed: Arm again.
-	Feed() error
+	// Feed starts the countdown anew: to within, or to Timeout if that is
+	// shorter. A device of the kernel always counts to Timeout. An error means
+	// that the dog may not have been fed: Arm again.
+	Feed(within time.Duration) error
 	// Disarm stops the countdown. After an error the node may still be reset.
 	Disarm() error
 	// Close lets go of the dog. One that is armed still is goes on counting,
@@ -86,7 +87,7 @@ func (o Opener) Open(method, device string, timeout time.Duration) (Dog, error) 
 type none struct{ timeout time.Duration }
 
 func (none) Arm() error               { return nil }
-func (none) Feed() error              { return nil }
+func (none) Feed(time.Duration) error { return nil }
 func (none) Disarm() error            { return nil }
 func (none) Close() error             { return nil }
 func (d none) Timeout() time.Duration { return d.timeout }

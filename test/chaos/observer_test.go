@@ -333,7 +333,8 @@ func (o *observer) hold(of uint) (mask uint) {
 	return mask
 }
 
-// locked returns whose lock files are locked.
+// locked returns whose lock files are locked by somebody who can do something: a
+// holder that stands still (SIGSTOP) has no use of it.
 func (o *observer) locked() (mask uint, err error) {
 	data, err := os.ReadFile("/proc/locks")
 	if err != nil {
@@ -344,7 +345,7 @@ func (o *observer) locked() (mask uint, err error) {
 		if len(f) < 6 || f[1] != "FLOCK" || f[3] != "WRITE" {
 			continue
 		}
-		if i := slices.Index(o.lockID, f[5]); i >= 0 && strings.HasPrefix(comm(f[4]), "sleep") {
+		if i := slices.Index(o.lockID, f[5]); i >= 0 && strings.HasPrefix(comm(f[4]), "sleep") && !frozen(f[4]) {
 			mask |= 1 << i
 		}
 	}
@@ -487,4 +488,11 @@ func (o *observer) awaitService(ctx context.Context, since time.Time) (time.Time
 			return time.Time{}, ctx.Err()
 		}
 	}
+}
+
+// frozen says whether a process stands still after SIGSTOP.
+func frozen(pid string) bool {
+	data, _ := os.ReadFile("/proc/" + pid + "/stat")
+	i := strings.LastIndexByte(string(data), ')')
+	return i >= 0 && strings.HasPrefix(string(data[i+1:]), " T")
 }

@@ -45,7 +45,11 @@ type Options struct {
 	// Passed, if not nil, receives something after passes of the main loop, so
 	// that feeding costs no waking of its own. Capacity 1; may miss some.
 	Passed <-chan struct{}
-	Log    *slog.Logger
+	// Guard, if not nil, returns how long from now on something here may do harm:
+	// a dog that can is fed for so long only, and none after it. guarded is false
+	// where there is nothing such.
+	Guard func() (left time.Duration, guarded bool)
+	Log   *slog.Logger
 }
 
 // Driver is the kind userspace.
@@ -79,12 +83,22 @@ func (d *Driver) Watch(ctx context.Context, _ monitor.Env, m config.Monitor, rep
 			case <-ctx.Done():
 				return nil
 			case <-d.o.Passed:
-				waiting = time.Since(fed) < soon
+				waiting = time.Since(fed) < soon && !w.guarded()
 			case <-timer.C:
 				waiting = false
 			}
 		}
 	}
+}
+
+// guarded says whether every pass of the main loop may have moved the end to
+// which the dog counts.
+func (w *watch) guarded() bool {
+	if w.o.Guard == nil {
+		return false
+	}
+	_, guarded := w.o.Guard()
+	return guarded
 }
 
 // watch is one run of Watch.
@@ -115,7 +129,11 @@ func (w *watch) pass() {
 	var err error
 	switch {
 	case w.armed:
-		err = w.dog.Feed()
+		left, ok := w.left()
+		if !ok {
+			return
+		}
+		err = w.dog.Feed(left)
 	case time.Now().Before(w.retryAt):
 		return
 	default:
@@ -128,6 +146,19 @@ func (w *watch) pass() {
 		return
 	}
 	w.tell(0, "")
+}
+
+// left returns for how long the dog is fed now; not ok: it must not be fed.
+func (w *watch) left() (time.Duration, bool) {
+	most := w.dog.Timeout()
+	if w.o.Guard == nil {
+		return most, true
+	}
+	left, guarded := w.o.Guard()
+	if !guarded {
+		return most, true
+	}
+	return min(left, most), left > 0
 }
 
 // arm opens and arms. A dog that failed is opened anew: what it needs may have

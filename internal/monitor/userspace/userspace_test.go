@@ -38,13 +38,13 @@ func (d *fakeDog) Arm() error {
 	return nil
 }
 
-func (d *fakeDog) Feed() error {
+func (d *fakeDog) Feed(within time.Duration) error {
 	if d.feedErr != nil {
 		d.bite.Stop()
 		return d.feedErr
 	}
 	d.feeds++
-	d.bite.Reset(d.timeout)
+	d.bite.Reset(min(within, d.timeout))
 	return nil
 }
 
@@ -64,6 +64,7 @@ type bench struct {
 	dog     fakeDog
 	openErr error
 	loop    atomic.Pointer[time.Time] // latest pass
+	guard   atomic.Pointer[time.Time] // by when what runs here must be harmless; nil: nothing runs
 	probes  []string
 	cancel  context.CancelCauseFunc
 	err     error
@@ -100,6 +101,12 @@ func run(t *testing.T, story func(b *bench)) *bench {
 					return *p
 				}
 				return time.Time{}
+			},
+			Guard: func() (time.Duration, bool) {
+				if g := b.guard.Load(); g != nil {
+					return time.Until(*g), true
+				}
+				return 0, false
 			},
 		})
 		m := config.Monitor{Name: "userw", Interval: 3 * time.Second, UserSp: &config.Userspace{Method: "keepalive", Device: "/dev/x", Timeout: 8 * time.Second}}
@@ -212,5 +219,32 @@ func TestKeepArmed(t *testing.T) {
 func TestWithoutMethod(t *testing.T) {
 	if New(Options{}).Watch(t.Context(), monitor.Env{}, config.Monitor{Name: "userw"}, nil) == nil {
 		t.Error("a monitor without a method watches")
+	}
+}
+
+// While something runs under a lease, the dog counts to the end of the lease: a
+// loop that passes, but does not renew it, does not put the end off.
+func TestGuardIsTheEnd(t *testing.T) {
+	b := run(t, func(b *bench) {
+		b.passes(time.Second)
+		by := time.Now().Add(2 * time.Second)
+		b.guard.Store(&by)
+		b.passes(5 * time.Second)
+	})
+	if b.dog.bitten < 2900*time.Millisecond || b.dog.bitten > 3*time.Second {
+		t.Errorf("reset after %v, want 3 s", b.dog.bitten)
+	}
+}
+
+func TestNothingToGuard(t *testing.T) {
+	b := run(t, func(b *bench) {
+		by := time.Now().Add(2 * time.Second)
+		b.guard.Store(&by)
+		b.passes(time.Second)
+		b.guard.Store(nil) // isolated
+		b.passes(10 * time.Second)
+	})
+	if b.dog.bitten != 0 {
+		t.Errorf("reset after %v", b.dog.bitten)
 	}
 }

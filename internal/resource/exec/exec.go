@@ -221,8 +221,8 @@ func (d *Driver) Stop(ctx context.Context, t resource.Task) error {
 		r.stopping = true
 	}
 	d.mu.Unlock()
-	var failed error
-	if x := t.Resource.Exec; x != nil && x.Stop != "" {
+	failed := d.endFrozen(ctx, t, rec)
+	if x := t.Resource.Exec; failed == nil && x != nil && x.Stop != "" {
 		failed = d.runScript(ctx, t, rec, "stop", x.Stop)
 	}
 	if failed != nil {
@@ -359,10 +359,19 @@ func (d *Driver) active(rec *record, t resource.Task) (bool, error) {
 	return true, nil
 }
 
-// Isolate has nothing to do where the group has a floating IP: clients reach the
-// service through that, and it is isolated itself. Else the resource can only be
-// stopped.
-func (d *Driver) Isolate(_ context.Context, t resource.Task) error {
+// Isolate freezes every process that the scripts have started. Where none can be
+// found, because another service manager runs the service, it is left to the
+// group's floating IP, by which clients reach it; without one the resource can
+// only be stopped.
+func (d *Driver) Isolate(ctx context.Context, t resource.Task) error {
+	rec, err := d.load(t.Resource.Name)
+	if err != nil || rec == nil {
+		return err
+	}
+	frozen, err := rec.family().Freeze(ctx)
+	if err != nil || len(frozen) > 0 {
+		return err
+	}
 	isFloating := func(r config.Resource) bool { return r.Kind == config.KindFloatingIP }
 	if slices.ContainsFunc(t.Group.Resources, isFloating) {
 		return nil
@@ -370,8 +379,25 @@ func (d *Driver) Isolate(_ context.Context, t resource.Task) error {
 	return resource.ErrCannotIsolate
 }
 
-// Restore undoes Isolate.
-func (d *Driver) Restore(context.Context, resource.Task) error { return nil }
+// Restore lets the processes go on.
+func (d *Driver) Restore(_ context.Context, t resource.Task) error {
+	rec, err := d.load(t.Resource.Name)
+	if err != nil || rec == nil {
+		return err
+	}
+	return rec.family().Thaw()
+}
+
+// endFrozen kills what Isolate froze: its time to write is over, also to end in
+// order. The stop script then clears up.
+func (d *Driver) endFrozen(ctx context.Context, t resource.Task, rec *record) error {
+	n, err := rec.family().EndFrozen(ctx)
+	if n > 0 {
+		d.notice(resource.Notice{Level: cluster.LevelWarn, Code: "resource-killed", Group: t.Group.Name, Resource: t.Resource.Name, Cause: t.Cause,
+			Text: fmt.Sprintf("Resource %s was isolated and has been killed (%d processes), so that it does nothing more without a lease.", t.Resource.Name, n)})
+	}
+	return err
+}
 
 // runScript runs a script to its success, and notes in the record where what it
 // leaves behind is found.

@@ -392,9 +392,48 @@ func TestBrokenRecord(t *testing.T) {
 	}
 }
 
-func TestIsolate(t *testing.T) {
+// Isolated processes stand still, and go on after Restore.
+func TestIsolateFreezes(t *testing.T) {
+	n := newNode(t)
+	tk := n.task(t, config.ExecSync, "while :; do echo >>beats; sleep 0.01; done >/dev/null 2>&1 &", "echo >>stopped")
+	n.must(t, n.Start, tk)
+	n.grows(t, "beats", true)
+	n.must(t, n.Isolate, tk)
+	n.grows(t, "beats", false)
+	n.must(t, n.Restore, tk)
+	n.grows(t, "beats", true)
+	n.must(t, n.Isolate, tk)
+	n.must(t, n.Stop, tk)
+	n.grows(t, "beats", false)
+	if n.count("stopped") != 1 {
+		t.Error("its stop script was not run")
+	}
+}
+
+// grows looks whether a file of the scripts gets longer.
+func (n *node) grows(t *testing.T, file string, want bool) {
+	t.Helper()
+	began := n.count(file)
+	for range 50 {
+		if n.count(file) > began+1 {
+			if !want {
+				t.Errorf("%s grows", file)
+			}
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	if want {
+		t.Errorf("%s does not grow", file)
+	}
+}
+
+// What another program runs for the scripts is out of reach.
+func TestIsolateWithoutProcesses(t *testing.T) {
 	n := newNode(t)
 	tk := n.task(t, config.ExecSync, "exit 0", "")
+	n.must(t, n.Isolate, tk) // nothing is active
+	n.must(t, n.Start, tk)
 	if err := n.Isolate(t.Context(), tk); !errors.Is(err, resource.ErrCannotIsolate) {
 		t.Errorf("without a floating IP: %v", err)
 	}

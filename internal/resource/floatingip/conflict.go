@@ -251,6 +251,17 @@ func (d *Driver) defend(h *holding) {
 	}
 }
 
+// Announce begins a new burst of announcements, if the address is active here:
+// others may have heard of another owner meanwhile.
+func (d *Driver) Announce(t resource.Task) {
+	d.mu.Lock()
+	h := d.held[t.Resource.Name]
+	d.mu.Unlock()
+	if h != nil && !h.isolated {
+		d.again(h)
+	}
+}
+
 // again begins a new burst of announcements.
 func (d *Driver) again(h *holding) {
 	d.mu.Lock()
