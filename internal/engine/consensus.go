@@ -236,7 +236,7 @@ func (m *Machine) applySnapshot(s *raftpb.Snapshot) {
 	m.st, m.applied, m.conf = st, s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()
 	for name, l := range m.groups { // what happened in between is not known
 		gs := m.st.Groups[name]
-		l.lost = l.lost || gs == nil || gs.Epoch != l.epoch
+		l.lost = l.lost || gs == nil || gs.Epoch > l.epoch || gs.Epoch < l.epoch && !l.inherited
 	}
 	m.event(cluster.LevelInfo, "nm", "state-received", "", nil, "The cluster's state has been received from %s.", orNobody(m.lead))
 }
@@ -276,9 +276,11 @@ func (m *Machine) applyData(e *raftpb.Entry) {
 	before := m.before(entry)
 	m.st.Apply(entry)
 	for name, was := range before.groups {
-		if l, now := m.groups[name], m.st.Groups[name]; l != nil && was.Owner == m.self && (now == nil || now.Owner != m.self) {
-			l.lost = true
+		l, now := m.groups[name], m.st.Groups[name]
+		if l == nil || was.Owner != m.self || now != nil && now.Owner == m.self || l.inherited && was.Epoch < l.epoch {
+			continue // not taken from us, or before what an earlier daemon ran
 		}
+		l.lost = true
 	}
 	if e.GetIndex() > m.narrated {
 		m.narrating = e.GetIndex()
