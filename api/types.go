@@ -142,10 +142,26 @@ type Group struct {
 	Startup   string             `json:"startup"`
 	Failover  string             `json:"failover"`
 	Failback  string             `json:"failback"`
-	Failovers int                `json:"failovers"` // used since the counters were cleared
+	Failovers int                `json:"failovers"`          // used since the counters were cleared
+	Counters  []Counter          `json:"counters,omitempty"` // what Failovers is made of
 	Excluded  []string           `json:"excluded,omitempty"`
-	Why       string             `json:"why,omitempty"` // why it is where it is
+	Held      *Held              `json:"held,omitempty"` // no failure of its resources or monitors moves it
+	Why       string             `json:"why,omitempty"`  // why it is where it is
 	Resources []Resource         `json:"resources"`
+}
+
+// Counter is how often a resource or monitor has moved its group, or restarted it
+// (NAME/restart).
+type Counter struct {
+	Name   string    `json:"name"`
+	Count  int       `json:"count"`
+	Latest time.Time `json:"latest,omitzero"` // zero: not known
+}
+
+// Held is why a group is held where it is.
+type Held struct {
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
 }
 
 // Plan is the move, start or stop that a group is in the middle of.

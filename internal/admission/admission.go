@@ -27,7 +27,8 @@ const (
 	GroupFailover Kind = "group-failover" // as move; counted under Count if set
 	GroupRestart  Kind = "group-restart"  // Resource and what depends on it, or all
 	GroupClear    Kind = "group-clear"
-	Commands      Kind = "commands" // ready commands of the node itself: reports, tokens, links, suspensions
+	GroupRelease  Kind = "group-release" // of a hold
+	Commands      Kind = "commands"      // ready commands of the node itself: reports, tokens, links, suspensions
 	NodeLeave     Kind = "node-leave"
 	NodeReturn    Kind = "node-return"
 	ConfigApply   Kind = "config-apply"
@@ -51,6 +52,7 @@ type Ask struct {
 	Commands []state.Command      `json:"commands,omitempty"`
 	Wall     time.Time            `json:"wall"`
 	After    string               `json:"after,omitempty"` // a final action that follows a stop
+	Auto     bool                 `json:"auto,omitempty"`  // the recovery of a monitor asks, not a person
 }
 
 func refuse(code, hint, format string, args ...any) *api.Error {
@@ -68,6 +70,8 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 			return state.Entry{}, noGroup(s, a.Group)
 		}
 		return done(a, "cleared", state.Command{Clear: &state.Clear{Group: a.Group}}), nil
+	case GroupRelease:
+		return admitRelease(s, a)
 	case Commands:
 		return done(a, "done", a.Commands...), nil
 	case NodeLeave, NodeReturn:
@@ -119,6 +123,9 @@ func admitGroup(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return state.Entry{}, refuse("counter-used-up", fmt.Sprintf("tasuki group clear %s forgets the counters", g.Name),
 			"%s has already moved group %s %d times", a.Count, g.Name, gs.Failovers[a.Count])
 	}
+	if a.Auto && gs.Held != nil && a.Kind != GroupRestart {
+		return state.Entry{}, refuse("held", fmt.Sprintf("tasuki group release %s", g.Name), "group %s is held where it is: %s", g.Name, gs.Held.Why)
+	}
 	var p state.Plan
 	var no *api.Error
 	switch a.Kind {
@@ -139,10 +146,25 @@ func admitGroup(s *state.State, a Ask) (state.Entry, *api.Error) {
 	if a.Why != "" {
 		p.Why = a.Why
 	}
-	e := done(a, "", state.Command{Begin: &state.Begin{Group: g.Name, Epoch: gs.Epoch, Plan: p, Count: a.Count}})
+	e := done(a, "", state.Command{Begin: &state.Begin{Group: g.Name, Epoch: gs.Epoch, Plan: p, Count: a.Count, Time: a.Wall}})
 	e.Answer.Plan = fmt.Sprintf("p%d", s.PlanSeq+1)
 	e.Answer.Text = fmt.Sprintf("%s of group %s begun", p.Action, g.Name)
 	return e, nil
+}
+
+func admitRelease(s *state.State, a Ask) (state.Entry, *api.Error) {
+	gs := s.Groups[a.Group]
+	if gs == nil {
+		return state.Entry{}, noGroup(s, a.Group)
+	}
+	if gs.Held == nil {
+		return state.Entry{}, refuse("not-held", "nothing is to be done", "group %s is not held", a.Group)
+	}
+	why := a.Why
+	if why == "" {
+		why = "asked for"
+	}
+	return done(a, fmt.Sprintf("group %s is released", a.Group), state.Command{Hold: &state.Hold{Group: a.Group, Why: why}}), nil
 }
 
 func planStart(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {

@@ -128,6 +128,10 @@ func TestGroupRefusals(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	refused(t, map[string]refusal{
+		"release of no group":                   {nil, Ask{Kind: GroupRelease, Group: "z"}, "no-such-group", "z"},
+		"release of a group that is not held":   {nil, Ask{Kind: GroupRelease, Group: "web"}, "not-held", "web"},
+		"a monitor's failover of a held group":  {held, Ask{Kind: GroupFailover, Group: "web", Count: "check", Auto: true}, "held", "3 failovers"},
+		"a monitor's stop of a held group":      {held, Ask{Kind: GroupStop, Group: "web", Auto: true}, "held", "3 failovers"},
 		"leave of no node":                      {nil, Ask{Kind: NodeLeave, Node: "z"}, "no-such-node", "z"},
 		"return of no node":                     {nil, Ask{Kind: NodeReturn, Node: "z"}, "no-such-node", "z"},
 		"leave of a node that is down":          {alone, Ask{Kind: NodeLeave, Node: "b"}, "node-not-up", "b is down"},
@@ -271,6 +275,28 @@ func TestClear(t *testing.T) {
 	}
 }
 
+func held(s *state.State) {
+	apply(s, state.Command{Hold: &state.Hold{Group: "web", Held: &state.Held{Why: "3 failovers in 10m"}}})
+}
+
+func TestHeldGroup(t *testing.T) {
+	s := world(t)
+	held(s)
+	for _, a := range []Ask{{Kind: GroupMove, Group: "web"}, {Kind: GroupFailover, Group: "web"}, {Kind: GroupStop, Group: "web"}, {Kind: GroupRestart, Group: "web", Auto: true}} {
+		if _, no := Admit(s, a); no != nil {
+			t.Errorf("%s (auto %v): %s", a.Kind, a.Auto, no)
+		}
+	}
+	e, no := Admit(s, Ask{ID: "r1", Kind: GroupRelease, Group: "web"})
+	if no != nil {
+		t.Fatal(no)
+	}
+	s.Apply(e)
+	if _, no := Admit(s, Ask{Kind: GroupFailover, Group: "web", Auto: true}); no != nil {
+		t.Errorf("still refused after the release: %s", no)
+	}
+}
+
 func TestLeaveAndReturn(t *testing.T) {
 	s := world(t)
 	admit := func(k Kind, n cluster.NodeName) *state.Node {
@@ -364,13 +390,13 @@ func TestLaws(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		for _, in := range []func(*state.State){moving, offline, stuck, fallen, alone, counted} {
+		for _, in := range []func(*state.State){moving, offline, stuck, fallen, alone, counted, held} {
 			if rapid.SampledFrom([]bool{false, false, true}).Draw(rt, "in") && s.Groups["web"].Plan == nil && s.Groups["web"].Owner == "a" {
 				in(s)
 			}
 		}
 		a := Ask{ID: "r1",
-			Kind:     rapid.SampledFrom([]Kind{GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart, GroupClear, NodeLeave, TokenUse, "dance"}).Draw(rt, "kind"),
+			Kind:     rapid.SampledFrom([]Kind{GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart, GroupClear, GroupRelease, NodeLeave, TokenUse, "dance"}).Draw(rt, "kind"),
 			Group:    rapid.SampledFrom([]cluster.GroupName{"web", "web", "db", "mail", ""}).Draw(rt, "group"),
 			Node:     rapid.SampledFrom([]cluster.NodeName{"a", "b", "c", "z"}).Draw(rt, "node"),
 			To:       rapid.SampledFrom([]cluster.NodeName{"", "", "a", "b", "c", "z"}).Draw(rt, "to"),
@@ -378,6 +404,7 @@ func TestLaws(t *testing.T) {
 			Limit:    rapid.IntRange(0, 3).Draw(rt, "limit"),
 			Resource: rapid.SampledFrom([]cluster.ResourceName{"", "ip", "base"}).Draw(rt, "resource"),
 		}
+		a.Auto = rapid.Bool().Draw(rt, "auto")
 		if a.Kind == GroupRestart && s.File().GroupOf(a.Resource) != s.File().Group(a.Group) {
 			a.Resource = ""
 		}

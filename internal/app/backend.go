@@ -132,13 +132,14 @@ func (d *Daemon) command(ctx context.Context, cmds ...state.Command) error {
 var groupKinds = map[string]admission.Kind{
 	"start": admission.GroupStart, "stop": admission.GroupStop, "move": admission.GroupMove,
 	"failover": admission.GroupFailover, "restart": admission.GroupRestart, "clear": admission.GroupClear,
+	"release": admission.GroupRelease,
 }
 
-// Group starts, stops, moves, fails over, restarts or clears a group.
+// Group starts, stops, moves, fails over, restarts, clears or releases a group.
 func (d *Daemon) Group(ctx context.Context, g cluster.GroupName, verb string, op api.GroupOp) (api.Begun, error) {
 	kind, known := groupKinds[verb]
 	if !known {
-		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a group cannot be asked to %s", verb), Hint: "start, stop, move, failover, restart, clear"}
+		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a group cannot be asked to %s", verb), Hint: "start, stop, move, failover, restart, clear, release"}
 	}
 	a, err := d.newAsk(kind, op.ID, op.Cause)
 	if err != nil {

@@ -101,6 +101,10 @@ a move. The failure itself is not made up; see tasuki monitor rehearse.`,
 	{"clear", "Forget a group's counters and failed activations", `Forget how often a group was moved by its resources and monitors, and on which
 nodes its activation failed, so that these nodes are tried again.`,
 		`  tasuki group clear failover`},
+	{"release", "Let a held group fail over again", `A group that its resources or monitors have failed over too often is held: it stays
+where it is (hold in the cluster file). Once the reason is mended, release it; its
+failovers are counted anew. Its node's death moves it even while it is held.`,
+		`  tasuki group release failover`},
 }
 
 // waiting is how a command waits for a plan.

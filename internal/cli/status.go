@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
@@ -184,6 +185,17 @@ func (p *program) printGroup(g *api.Group, w int) {
 			fmt.Fprintf(p.out, "  %s", r.Why)
 		}
 		fmt.Fprintln(p.out)
+	}
+	if g.Held != nil {
+		fmt.Fprintf(p.out, "    %s since %s (%s): release it with tasuki group release %s\n", p.paint(false, "held where it is"),
+			g.Held.Since.Local().Format("2006/01/02 15:04:05"), g.Held.Why, g.Name)
+	}
+	for _, c := range g.Counters {
+		latest := ""
+		if !c.Latest.IsZero() {
+			latest = ", latest " + cluster.Ago(time.Since(c.Latest))
+		}
+		fmt.Fprintf(p.out, "    counted: %s %d%s\n", c.Name, c.Count, latest)
 	}
 	for _, e := range g.Excluded {
 		fmt.Fprintf(p.out, "    not tried again on %s\n", e)

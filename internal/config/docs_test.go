@@ -56,7 +56,9 @@ func keysAsMarkdown() string {
 	table("A step of a node's fence: nodes.NAME.fence: [[{…}]]", "", reflect.TypeFor[rawStep]())
 	table("A fence device: fences.NAME", "", reflect.TypeFor[rawFence]())
 	table("timing", "", reflect.TypeFor[rawTiming]())
+	table("quarantine", "", reflect.TypeFor[rawQuarantine]())
 	table("A group: groups.NAME", "", reflect.TypeFor[rawGroup]())
+	table("hold of a group", "", reflect.TypeFor[rawHold]())
 	for _, v := range resourceKinds {
 		table("A resource of kind "+v.kind+": groups.NAME.resources.NAME", "`kind: "+v.kind+"`: "+v.doc+".", reflect.TypeOf(v.make()).Elem())
 	}

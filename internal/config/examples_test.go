@@ -74,9 +74,11 @@ func TestExampleGuests(t *testing.T) {
 		},
 		Arbitration: []config.Arbitrator{{Kind: config.ArbitrateNone}},
 		FenceCheck:  5 * time.Minute,
+		Quarantine:  config.Quarantine{Failures: 3, Within: time.Hour, For: 2 * time.Hour},
 		Timing:      defaultTiming,
 		Groups: []config.Group{{
 			Name: "failover", Nodes: nodes, Startup: config.Auto, Failover: config.Auto, Failback: config.Manual,
+			Forget: 24 * time.Hour, Hold: config.Hold{Failovers: 3, Within: 10 * time.Minute},
 			Resources: []config.Resource{
 				{
 					Name: "fip", Kind: config.KindFloatingIP,
@@ -125,6 +127,7 @@ func TestExampleHost(t *testing.T) {
 		Cluster: "bay7-esx", Comment: "hypervisor host; the guests are not under its management", Port: 29002,
 		Nodes:      []config.Node{{Name: "bay7-esx", Addresses: addrs("10.2.102.17"), Public: netip.MustParseAddr("10.2.102.17")}},
 		FenceCheck: 5 * time.Minute,
+		Quarantine: config.Quarantine{Failures: 3, Within: time.Hour, For: 2 * time.Hour},
 		Timing:     defaultTiming,
 		Monitors: []config.Monitor{
 			userspace(90*time.Second, nodes),

@@ -19,6 +19,7 @@ type File struct {
 	Fences      []Fence
 	FenceCheck  time.Duration // how often the fence devices of the other nodes are tried; 0: never
 	Timing      Timing
+	Quarantine  Quarantine
 	Groups      []Group
 	Monitors    []Monitor
 	Requests    Requests
@@ -88,6 +89,19 @@ type Timing struct {
 	StartWait time.Duration // how long a starting node waits for the others
 }
 
+// Quarantine says when a node that keeps failing is given no groups.
+type Quarantine struct {
+	Failures int           // so many within Within; 0: never
+	Within   time.Duration //
+	For      time.Duration // from its return on
+}
+
+// Hold says when a group that keeps failing over is held where it is.
+type Hold struct {
+	Failovers int           // so many within Within; 0: never
+	Within    time.Duration //
+}
+
 // Startup, Failover, Failback of a group: auto or manual.
 const (
 	Auto   = "auto"
@@ -102,6 +116,8 @@ type Group struct {
 	Startup   string
 	Failover  string
 	Failback  string
+	Forget    time.Duration // failures older than this are forgotten while it runs; 0: never
+	Hold      Hold
 	Resources []Resource // in file order
 }
 

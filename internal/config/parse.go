@@ -64,6 +64,7 @@ func (b *builder) build() {
 	}
 	f.FenceCheck = r.FenceCheck.val
 	f.Timing = timing(&r.Timing)
+	f.Quarantine = Quarantine{Failures: r.Quarantine.Failures.val, Within: r.Quarantine.Within.val, For: r.Quarantine.For.val}
 	for _, e := range r.Groups.items {
 		f.Groups = append(f.Groups, b.group(e))
 	}
@@ -143,6 +144,7 @@ func (b *builder) group(e *entry[rawGroup]) Group {
 	g := Group{
 		Name: cluster.GroupName(e.name), Comment: e.val.Comment.val, Nodes: b.nodeList(&e.val.Nodes),
 		Startup: e.val.Startup.val, Failover: e.val.Failover.val, Failback: e.val.Failback.val,
+		Forget: e.val.Forget.val, Hold: Hold{Failovers: e.val.Hold.Failovers.val, Within: e.val.Hold.Within.val},
 	}
 	for _, r := range e.val.Resources.items {
 		g.Resources = append(g.Resources, b.resource(r))

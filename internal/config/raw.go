@@ -23,6 +23,7 @@ type rawFile struct {
 	Fences      rawMap[rawFence]       `yaml:"fences" range:"0..64" doc:"devices that can force a node off from outside, by name; which of them are for a node is written at the node"`
 	FenceCheck  rawDuration            `yaml:"fence_check" range:"0s..24h" default:"5m" doc:"how often every node tries whether the fence devices of the others answer, without switching anything; at least 1s, 0 never"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
+	Quarantine  rawQuarantine          `yaml:"quarantine" doc:"when a node that keeps failing is given no groups for a while"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
 	Requests    rawRequests            `yaml:"requests" doc:"what other clusters may have this one run"`
@@ -87,6 +88,19 @@ type rawTiming struct {
 	StartWait rawDuration `yaml:"start_wait" range:"0s..1h" default:"60s" doc:"how long a starting node waits for the others before it goes on with a majority"`
 }
 
+type rawQuarantine struct {
+	src
+	Failures rawInt      `yaml:"failures" range:"0..99" default:"3" doc:"how often a node must be lost, not by a planned leave, to be quarantined when it returns; 0 never"`
+	Within   rawDuration `yaml:"within" range:"1m..168h" default:"1h" doc:"the time in which that must happen"`
+	For      rawDuration `yaml:"for" range:"1m..720h" default:"2h" doc:"how long it is given no groups then, unless no other node can run them"`
+}
+
+type rawHold struct {
+	src
+	Failovers rawInt      `yaml:"failovers" range:"0..99" default:"3" doc:"after so many failovers by resources and monitors the group is held: none follows until an operator releases it; 0 never"`
+	Within    rawDuration `yaml:"within" range:"1s..168h" default:"10m" doc:"the time in which they must happen"`
+}
+
 type rawGroup struct {
 	src
 	Comment   rawText             `yaml:"comment" is:"line" doc:"a note for people"`
@@ -94,6 +108,8 @@ type rawGroup struct {
 	Startup   rawText             `yaml:"startup" enum:"auto,manual" default:"auto" doc:"who starts the group when the cluster starts"`
 	Failover  rawText             `yaml:"failover" enum:"auto,manual" default:"auto" doc:"who moves the group when its node fails"`
 	Failback  rawText             `yaml:"failback" enum:"auto,manual" default:"manual" doc:"who moves the group home when a node that it prefers is back"`
+	Forget    rawDuration         `yaml:"forget_failures" range:"0s..8760h" default:"24h" doc:"how long after the latest one its failures are forgotten while it runs: the failover counters, and nodes where its activation failed; 0 never"`
+	Hold      rawHold             `yaml:"hold" doc:"when a group that keeps failing over stays where it is"`
 	Resources rawMap[rawResource] `yaml:"resources" range:"0..200" doc:"the parts of the group, by name; a name is used only once in the whole cluster"`
 }
 

@@ -84,6 +84,10 @@ func (f *File) settings() *settings {
 	top.set("timing.lease", f.Timing.Lease)
 	top.set("timing.isolate", f.Timing.Isolate)
 	top.but("timing.start_wait", f.Timing.StartWait, quietly("used when a daemon starts next time"))
+	top.effect = quietly("used when a node is lost or returns next time; a quarantine that runs keeps its end")
+	top.set("quarantine.failures", f.Quarantine.Failures)
+	top.set("quarantine.within", f.Quarantine.Within)
+	top.set("quarantine.for", f.Quarantine.For)
 	for i := range f.Groups {
 		f.Groups[i].settings(top)
 	}
@@ -153,6 +157,9 @@ func (g *Group) settings(top scope) {
 	s.set("startup", g.Startup)
 	s.set("failover", g.Failover)
 	s.set("failback", g.Failback)
+	s.set("forget_failures", g.Forget)
+	s.set("hold.failovers", g.Hold.Failovers)
+	s.set("hold.within", g.Hold.Within)
 	s.but("nodes", g.Nodes, func(old, now string) Effect {
 		for _, n := range strings.Fields(old) {
 			if !slices.Contains(strings.Fields(now), n) {

@@ -17,7 +17,7 @@ import (
 
 // View is what the leader sees beside the replicated state.
 type View struct {
-	Wall     time.Time // for the texts only
+	Wall     time.Time // for texts, and for what ends by the time of day
 	WaitOver bool      // the nodes have waited for each other long enough
 	Nodes    map[cluster.NodeName]Seen
 }
@@ -46,6 +46,16 @@ func Decide(s *state.State, v View) []state.Command {
 	for i := range f.Groups {
 		if c := decideGroup(s, v, &f.Groups[i]); c != nil {
 			cmds = append(cmds, *c)
+		}
+	}
+	return stamp(cmds, v)
+}
+
+// stamp puts the time into plans that use up a counter.
+func stamp(cmds []state.Command, v View) []state.Command {
+	for _, c := range cmds {
+		if c.Begin != nil && c.Begin.Count != "" {
+			c.Begin.Time = v.Wall
 		}
 	}
 	return cmds
@@ -104,7 +114,7 @@ func failback(s *state.State, v View, came cluster.NodeName) []state.Command {
 	for i := range f.Groups {
 		g := &f.Groups[i]
 		gs := s.Groups[g.Name]
-		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came {
+		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came || gs.Held != nil {
 			continue
 		}
 		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came || !livedOn(s, v, gs.Owner) {
@@ -159,7 +169,13 @@ func begin(name cluster.GroupName, gs *state.Group, p state.Plan, count string) 
 
 func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
 	gs := s.Groups[g.Name]
-	if gs == nil || gs.Plan != nil {
+	if gs == nil {
+		return nil
+	}
+	if c := decideFlapping(v, g, gs); c != nil {
+		return c
+	}
+	if gs.Plan != nil {
 		return nil
 	}
 	if gs.Owner != "" {
@@ -225,6 +241,9 @@ func recoverFailed(s *state.State, g *config.Group, gs *state.Group) *state.Comm
 		p.Why += fmt.Sprintf("; restart %d of %d", gs.Failovers[again]+1, res.Activation.Retries)
 		c := begin(g.Name, gs, p, again)
 		return &c
+	}
+	if gs.Held != nil {
+		return nil // neither a failover nor what would follow the last one
 	}
 	limit := res.Activation.Failovers
 	if limit == config.AsManyAsNodes {

@@ -106,6 +106,12 @@ func text(cmds []state.Command) string {
 				s += " then " + p.After
 			}
 			parts = append(parts, s)
+		case c.Hold != nil && c.Hold.Held != nil:
+			parts = append(parts, string(c.Hold.Group)+" held")
+		case c.Hold != nil:
+			parts = append(parts, string(c.Hold.Group)+" released")
+		case c.Forget != nil:
+			parts = append(parts, string(c.Forget.Group)+" forgets")
 		default:
 			parts = append(parts, "?")
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -29,10 +30,11 @@ type world struct {
 	mail  []state.Report
 	plans int
 	over  bool // the nodes have waited for each other
+	wall  time.Time
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{s: empty(t), nodes: map[cluster.NodeName]*machine{}, names: []cluster.NodeName{"a", "b", "c"}, over: true}
+	w := &world{s: empty(t), nodes: map[cluster.NodeName]*machine{}, names: []cluster.NodeName{"a", "b", "c"}, over: true, wall: noon}
 	for _, n := range w.names {
 		w.nodes[n] = &machine{heard: true, boots: 1, runs: map[cluster.GroupName]bool{}}
 	}
@@ -42,7 +44,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) boot(n cluster.NodeName) string { return fmt.Sprint(n, w.nodes[n].boots) }
 
 func (w *world) view() View {
-	v := View{Wall: noon, WaitOver: w.over, Nodes: map[cluster.NodeName]Seen{}}
+	v := View{Wall: w.wall, WaitOver: w.over, Nodes: map[cluster.NodeName]Seen{}}
 	for n, m := range w.nodes {
 		v.Nodes[n] = Seen{Alive: m.heard, Boot: w.boot(n), Daemon: "d", Expired: m.expired}
 	}
@@ -67,6 +69,9 @@ func (w *world) decide(rt *rapid.T) (quiet bool) {
 		g, gs, to := w.s.File().Group(b.Group), w.s.Groups[b.Group], b.Plan.To
 		if b.Plan.Why == "" || to != "" && !slices.Contains(g.Nodes, to) {
 			rt.Fatalf("%s: %+v", text(cmds), b.Plan)
+		}
+		if gs.Held != nil && b.Plan.Action == state.ActionFailover {
+			rt.Fatalf("group %s is failed over though it is held: %+v", b.Group, b.Plan)
 		}
 		if _, excluded := gs.Excluded[to]; excluded && b.Plan.From != to {
 			rt.Fatalf("group %s is sent to %s, where its activation failed", b.Group, to)
@@ -137,7 +142,7 @@ func (w *world) deliver(i int, again bool) {
 // happen lets one thing happen to a node.
 func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 	m := w.nodes[n]
-	switch rapid.SampledFrom([]string{"silent", "expired", "heard", "crash", "boot", "wait"}).Draw(rt, "happens") {
+	switch rapid.SampledFrom([]string{"silent", "expired", "heard", "crash", "boot", "wait", "clock"}).Draw(rt, "happens") {
 	case "silent":
 		m.heard = false
 	case "expired":
@@ -155,6 +160,8 @@ func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 		m.heard, m.expired = true, false
 		m.boots++
 		clear(m.runs)
+	case "clock": // of the leader; another leader's may be behind
+		w.wall = w.wall.Add(rapid.SampledFrom([]time.Duration{time.Minute, time.Hour, 30 * time.Hour, -2 * time.Hour}).Draw(rt, "time"))
 	case "wait":
 		w.over = rapid.SampledFrom([]bool{true, true, false}).Draw(rt, "over")
 	}
@@ -163,8 +170,8 @@ func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 // ask lets an operator or a monitor ask for something.
 func (w *world) ask(rt *rapid.T, g cluster.GroupName, n cluster.NodeName) {
 	kinds := []admission.Kind{admission.GroupStart, admission.GroupStop, admission.GroupMove, admission.GroupFailover,
-		admission.GroupRestart, admission.GroupClear, admission.NodeLeave, admission.NodeReturn}
-	a := admission.Ask{Kind: rapid.SampledFrom(kinds).Draw(rt, "kind"), Group: g, Node: n}
+		admission.GroupRestart, admission.GroupClear, admission.GroupRelease, admission.NodeLeave, admission.NodeReturn}
+	a := admission.Ask{Kind: rapid.SampledFrom(kinds).Draw(rt, "kind"), Group: g, Node: n, Wall: w.wall, Auto: rapid.Bool().Draw(rt, "auto")}
 	if rapid.Bool().Draw(rt, "to") {
 		a.To = n
 	}

@@ -248,6 +248,7 @@ func (m *Machine) admit(q queued, decided bool) {
 		m.inflight[q.ask.ID] = append(waiters, q.from)
 		return
 	}
+	q.ask.Wall = m.wall // times are compared with the leader's clock
 	entry, no := admission.Admit(m.st, q.ask)
 	if no != nil {
 		m.answer(q.from, reply{ID: q.ask.ID, Err: no})

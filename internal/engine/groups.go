@@ -193,6 +193,7 @@ func (m *Machine) report(name cluster.GroupName, l *localGroup, r state.Report) 
 		m.stopFailed(name, l, &r)
 	}
 	r.Group, r.Epoch, r.Node, r.Resources = name, l.epoch, m.self, maps.Clone(l.resources)
+	r.Time = m.wall
 	if r.Cause == "" {
 		r.Cause = l.cause
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -201,7 +202,11 @@ func (m *Machine) climb(w *watch) {
 		case cluster.ActionStopGroup, cluster.ActionStopResource:
 			kind = admission.GroupStop
 		default:
-			m.final(d.Final, d.Why, w.cause)
+			if why := m.spared(w); why != "" {
+				m.refuseRung(w, why)
+			} else {
+				m.final(d.Final, d.Why, w.cause)
+			}
 			m.rungDone(w)
 			return
 		}
@@ -209,7 +214,7 @@ func (m *Machine) climb(w *watch) {
 	w.groups, w.asked, w.climbing = m.targets(w), map[cluster.RequestID]bool{}, true
 	for _, g := range w.groups {
 		a := m.newAsk(kind, d.Why, w.cause)
-		a.Group = g
+		a.Group, a.Auto = g, true
 		switch kind {
 		case admission.GroupRestart:
 			a.Resource = w.config.Target.Resource
@@ -231,11 +236,26 @@ func (m *Machine) rungReply(p *pending, err *api.Error) {
 	}
 	delete(w.asked, p.ask.ID)
 	if err != nil {
-		w.refused = err.Message
-		m.event(cluster.LevelError, recovery.Module, "recovery-refused", w.cause, map[string]string{"monitor": string(p.monitor)},
-			"The recovery of %s was refused: %s.", p.monitor, reason(err.Message))
+		m.refuseRung(w, err.Message)
 	}
 	m.checkRung(w)
+}
+
+func (m *Machine) refuseRung(w *watch, why string) {
+	w.refused = why
+	m.event(cluster.LevelError, recovery.Module, "recovery-refused", w.cause, map[string]string{"monitor": string(w.config.Name)},
+		"The recovery of %s was refused: %s.", w.config.Name, reason(why))
+}
+
+// spared says why the monitor's final action must not end this node, with the
+// groups on it, or "".
+func (m *Machine) spared(w *watch) string {
+	for _, name := range m.targets(w) {
+		if gs := m.st.Groups[name]; gs != nil && gs.Owner == m.self && gs.Held != nil {
+			return fmt.Sprintf("group %s is held where it is: %s", name, gs.Held.Why)
+		}
+	}
+	return ""
 }
 
 // checkRung ends a rung whose plans have all ended.

@@ -24,6 +24,8 @@ func (m *Machine) before(e state.Entry) before {
 			b.keepGroup(m.st, c.Begin.Group)
 		case c.Report != nil:
 			b.keepGroup(m.st, c.Report.Group)
+		case c.Hold != nil:
+			b.keepGroup(m.st, c.Hold.Group)
 		case c.Node != nil:
 			if n := m.st.Nodes[c.Node.Name]; n != nil {
 				b.nodes[c.Node.Name] = *n
@@ -53,6 +55,9 @@ func (m *Machine) narrate(e state.Entry, b before) {
 		}
 	}
 	for _, c := range e.Commands {
+		if m.lead == m.self {
+			m.narrateFlapping(c, b)
+		}
 		if c.Node == nil || m.lead != m.self {
 			continue
 		}

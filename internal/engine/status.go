@@ -79,12 +79,7 @@ func (m *Machine) groupStatus(g *config.Group, gs *state.Group) api.Group {
 		Name: g.Name, Comment: g.Comment, Phase: gs.Phase, Owner: gs.Owner, Epoch: gs.Epoch, Nodes: g.Nodes,
 		Startup: g.Startup, Failover: g.Failover, Failback: g.Failback, Why: gs.Why,
 	}
-	for _, n := range gs.Failovers {
-		out.Failovers += n
-	}
-	for _, n := range sortedKeys(gs.Excluded) {
-		out.Excluded = append(out.Excluded, fmt.Sprintf("%s: %s", n, gs.Excluded[n]))
-	}
+	m.flapping(&out, gs)
 	if p := gs.Plan; p != nil {
 		out.Plan = &api.Plan{ID: p.ID, Action: string(p.Action), From: p.From, To: p.To, Why: p.Why, Cause: p.Cause}
 	}

@@ -294,7 +294,7 @@ func (s *server) acting() {
 		Verb  string `path:"verb"`
 		Body  api.GroupOp
 	}
-	register(s, insiders, "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart or clear a group", func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
+	register(s, insiders, "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart, clear or release a group", func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
 		return answer(s.b.Group(ctx, cluster.GroupName(i.Group), i.Verb, i.Body))
 	})
 	type monitorIn struct {

@@ -38,7 +38,7 @@ import (
 //	fence NODE ok|fails|lies [DURATION]    what its fence device does
 //	alone NODE REASON…    an operator's order to start without the others
 //	ping NODE yes|no      whether arbitration's ping targets answer there
-//	move GROUP [NODE], failover, start, stop, restart, clear: asked at the first node that is up
+//	move GROUP [NODE], failover, start, stop, restart, clear, release: asked at the first node that is up
 //	move! … ERROR-CODE    the same, and it must be refused with that code
 //	leave NODE            stop the daemon by plan
 //	shared                two owners are expected from here on; exclusive ends it
@@ -48,7 +48,8 @@ import (
 //	expect-owners GROUP [NODE…]    it is active on these and no others
 //	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
 //	expect-no-script      no script of a ladder was run
-//	expect-final NODE ACTION
+//	expect-final NODE [ACTION]
+//	expect-held GROUP [WHY…]    it is held for that reason, or not at all
 type Scenario struct {
 	world *World
 }
@@ -163,7 +164,7 @@ func (s *Scenario) do(words []string) error {
 		w.shared = true
 	case "exclusive":
 		w.shared, w.changed = false, true
-	case "expect", "expect-direction", "expect-survives", "expect-owners", "expect-script", "expect-no-script", "expect-final":
+	case "expect", "expect-direction", "expect-survives", "expect-owners", "expect-script", "expect-no-script", "expect-final", "expect-held":
 		return s.expect(words[0], args)
 	default:
 		return s.ask(words[0], args)
@@ -248,7 +249,7 @@ func (s *Scenario) probe(verb string, args []string) error {
 
 func (s *Scenario) ask(verb string, args []string) error {
 	kinds := map[string]admission.Kind{"move": admission.GroupMove, "failover": admission.GroupFailover, "start": admission.GroupStart,
-		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear}
+		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear, "release": admission.GroupRelease}
 	name, refused := strings.CutSuffix(verb, "!")
 	kind, known := kinds[name]
 	if !known || len(args) == 0 {
@@ -321,8 +322,18 @@ func (s *Scenario) expect(verb string, args []string) error {
 		return nil
 	case "expect-direction":
 		return s.expectDirection(args)
+	case "expect-held":
+		gs := w.nodes[s.someone()].machine.State().Groups[cluster.GroupName(args[0])]
+		why := ""
+		if gs != nil && gs.Held != nil {
+			why = gs.Held.Why
+		}
+		if why != strings.Join(args[1:], " ") {
+			return fmt.Errorf("it is held: %q", why)
+		}
+		return nil
 	case "expect-final":
-		if n := w.nodes[cluster.NodeName(args[0])]; string(n.final) != args[1] {
+		if n := w.nodes[cluster.NodeName(args[0])]; string(n.final) != strings.Join(args[1:], "") {
 			return fmt.Errorf("the final action was %q", n.final)
 		}
 		return nil

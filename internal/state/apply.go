@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -50,8 +51,12 @@ func (s *State) apply(c Command) bool {
 		}
 	case c.Clear != nil:
 		if g := s.Groups[c.Clear.Group]; g != nil {
-			g.Failovers, g.Excluded = nil, nil
+			g.Failovers, g.Counted, g.Excluded, g.Failed = nil, nil, nil, nil
 		}
+	case c.Forget != nil:
+		s.forget(*c.Forget)
+	case c.Hold != nil:
+		s.hold(*c.Hold)
 	case c.Suspend != nil:
 		key := SuspendKey(c.Suspend.Monitor, c.Suspend.Node)
 		if c.Suspend.On {
@@ -171,10 +176,7 @@ func (s *State) begin(c Begin) bool {
 	g.Plan, g.Wanted, g.Why, g.Cause = &p, p.Wanted, p.Why, p.Cause
 	g.Epoch++
 	if c.Count != "" {
-		if g.Failovers == nil {
-			g.Failovers = map[string]int{}
-		}
-		g.Failovers[c.Count]++
+		g.count(c)
 	}
 	if p.From != "" {
 		g.Phase = cluster.PhaseStopping
@@ -226,12 +228,17 @@ func (s *State) report(c Report) {
 		}
 		g.Phase = cluster.PhaseOnline
 		delete(g.Excluded, c.Node)
+		delete(g.Failed, c.Node)
 		s.endPlan(c.Group, g, true, "online on "+string(c.Node))
 	case StepStartFailed:
 		if g.Excluded == nil {
 			g.Excluded = map[cluster.NodeName]string{}
 		}
 		g.Excluded[c.Node] = c.Why
+		if g.Failed == nil {
+			g.Failed = map[cluster.NodeName]time.Time{}
+		}
+		g.Failed[c.Node] = c.Time
 		s.fail(c, g)
 	case StepReleased:
 		s.release(c.Group, c.Node, c.Why, c.Cause)

@@ -26,6 +26,8 @@ type Command struct {
 	Report  *Report    `json:"report,omitempty"`
 	Want    *Want      `json:"want,omitempty"`
 	Clear   *Clear     `json:"clear,omitempty"`
+	Forget  *Forget    `json:"forget,omitempty"`
+	Hold    *Hold      `json:"hold,omitempty"`
 	Suspend *Suspend   `json:"suspend,omitempty"`
 	Token   *SetToken  `json:"token,omitempty"`
 	Link    *SetLink   `json:"link,omitempty"`
@@ -61,6 +63,7 @@ type Begin struct {
 	Epoch cluster.Epoch     `json:"epoch"`
 	Plan  Plan              `json:"plan"`
 	Count string            `json:"count,omitempty"` // the failover counter that this uses up
+	Time  time.Time         `json:"time,omitzero"`   // the leader's wall clock
 }
 
 // Step is what a group's owner reports.
@@ -88,6 +91,7 @@ type Report struct {
 	Why       string                            `json:"why,omitempty"`
 	Cause     cluster.EventID                   `json:"cause,omitempty"`
 	Resources map[cluster.ResourceName]Resource `json:"resources,omitempty"`
+	Time      time.Time                         `json:"time,omitzero"` // the owner's wall clock
 }
 
 // Want says whether a group should run, without a plan.
@@ -100,6 +104,21 @@ type Want struct {
 // Clear forgets the counters and exclusions of a group.
 type Clear struct {
 	Group cluster.GroupName `json:"group"`
+}
+
+// Forget drops what has counted last at Before or earlier: counters and
+// exclusions of a group. Those whose time is not known stay.
+type Forget struct {
+	Group  cluster.GroupName `json:"group"`
+	Before time.Time         `json:"before"`
+}
+
+// Hold has a group stay where it is, or releases it where Held is nil; then its
+// failovers are counted anew.
+type Hold struct {
+	Group cluster.GroupName `json:"group"`
+	Held  *Held             `json:"held,omitempty"`
+	Why   string            `json:"why,omitempty"` // of a release
 }
 
 // Suspend holds or releases a monitor on a node.

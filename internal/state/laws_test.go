@@ -50,7 +50,7 @@ func drawCommand(rt *rapid.T, s *State) Command {
 		if rarely(rt, "wrong") {
 			p.From = n
 		}
-		return Command{Begin: &Begin{Group: g, Epoch: epoch, Plan: p, Count: rapid.SampledFrom([]string{"", "check"}).Draw(rt, "count")}}
+		return Command{Begin: &Begin{Group: g, Epoch: epoch, Plan: p, Count: rapid.SampledFrom([]string{"", "check"}).Draw(rt, "count"), Time: noon}}
 	case "report":
 		r := Report{Group: g, Epoch: epoch, Node: gs.Owner, Step: rapid.SampledFrom(steps).Draw(rt, "step"), Why: "so"}
 		if fits := map[cluster.Phase]Step{cluster.PhaseStarting: StepStarted, cluster.PhaseStopping: StepStopped}[gs.Phase]; fits != "" && !rarely(rt, "surprise") {
@@ -65,7 +65,7 @@ func drawCommand(rt *rapid.T, s *State) Command {
 		return Command{Report: &r}
 	}
 	return rapid.SampledFrom([]Command{
-		{Clear: &Clear{g}}, {Want: &Want{g, true, "so"}}, {Suspend: &Suspend{"check", n, true}}, {Suspend: &Suspend{"check", n, false}},
+		{Clear: &Clear{g}}, {Forget: &Forget{g, noon}}, {Hold: &Hold{Group: g, Held: &Held{"so", noon}}}, {Hold: &Hold{Group: g}}, {Want: &Want{g, true, "so"}}, {Suspend: &Suspend{"check", n, true}}, {Suspend: &Suspend{"check", n, false}},
 		{Token: &SetToken{"t", &Token{Record: json.RawMessage(`{}`)}}}, {Token: &SetToken{ID: "t"}}, {Link: &SetLink{"l", &Link{CA: "ca", Asks: true}}}, {},
 	}).Draw(rt, "other")
 }

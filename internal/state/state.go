@@ -17,6 +17,7 @@ const (
 	MaxAnswers = 512 // answered asks
 	MaxHistory = 20  // older texts of the cluster file
 	MaxPlans   = 64  // ended plans
+	MaxTimes   = 99  // of failovers of a group: as many as a file can ask about
 )
 
 // State is everything that the nodes agree on.
@@ -60,9 +61,19 @@ type Group struct {
 	Plan      *Plan                             `json:"plan,omitempty"`
 	Resources map[cluster.ResourceName]Resource `json:"resources,omitempty"`
 	Failovers map[string]int                    `json:"failovers,omitempty"` // by resource or monitor, since the counters were cleared
+	Counted   map[string]time.Time              `json:"counted,omitempty"`   // when each of Failovers was counted last, if that is known
 	Excluded  map[cluster.NodeName]string       `json:"excluded,omitempty"`  // nodes where the activation failed, and why
+	Failed    map[cluster.NodeName]time.Time    `json:"failed,omitempty"`    // since when each of Excluded is, if that is known
+	Moves     []time.Time                       `json:"moves,omitempty"`     // the latest failovers by resources and monitors, oldest first
+	Held      *Held                             `json:"held,omitempty"`      // it failed over too often and stays where it is
 	Why       string                            `json:"why,omitempty"`
 	Cause     cluster.EventID                   `json:"cause,omitempty"`
+}
+
+// Held is why a group is not failed over by its resources and monitors.
+type Held struct {
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
 }
 
 // Resource is what a group's owner last reported of one resource.

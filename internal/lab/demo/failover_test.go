@@ -30,11 +30,13 @@ nodes:
 groups:
   g:
     nodes: [n1, n2]
+    hold: {failovers: 0}
     resources:
       ip: {kind: floating-ip, address: 10.20.1.50}
 monitors:
   userw: {kind: userspace, method: keepalive}
   public: {kind: nic-link, device: eth0, recovery: {scripts: 0, restarts: 0, failovers: 99}}
+quarantine: {failures: 0} # it kills nodes and pulls cables more often than a cluster should bear
 `
 	benchURL   = "http://10.20.1.50/"
 	benchEvery = 2 * time.Millisecond

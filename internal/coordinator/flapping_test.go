@@ -1,0 +1,105 @@
+package coordinator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+func later(d time.Duration) View {
+	v := all()
+	v.Wall = noon.Add(d)
+	return v
+}
+
+// failsOver has server fail where web is, and web go to the next node.
+func failsOver(t *testing.T, s *state.State, v View, want string) {
+	t.Helper()
+	s.Groups["web"].Failovers = nil // the limits of the resource are not what is tested
+	report(s, "web", state.StepFailed, "server", cluster.ResourceFailed)
+	carry(t, s, v, want)
+	report(s, "web", state.StepStopped, "", "")
+	report(s, "web", state.StepStarted, "", "")
+}
+
+func TestHeld(t *testing.T) {
+	s := running(t)
+	failsOver(t, s, later(0), "web failover a>b (server)")
+	failsOver(t, s, later(4*time.Minute), "web failover b>a (server)")
+	failsOver(t, s, later(11*time.Minute), "web failover a>b (server)") // the first is too long ago
+	decides(t, s, later(11*time.Minute), "")
+	failsOver(t, s, later(12*time.Minute), "web failover b>a (server)")
+	carry(t, s, later(12*time.Minute), "web held")
+	if why := s.Groups["web"].Held.Why; why != "3 failovers in 10m" {
+		t.Errorf("held because of %q", why)
+	}
+	s.Groups["web"].Failovers = map[string]int{"server": 1}
+	report(s, "web", state.StepFailed, "server", cluster.ResourceFailed)
+	decides(t, s, later(5*time.Hour), "") // neither a failover nor the final action
+	v := silent(later(13*time.Minute), "a")
+	carry(t, s, v, "a down")
+	carry(t, s, v, "web takeover >b") // nothing runs, so a dead node's group is taken over
+	report(s, "web", state.StepStarted, "", "")
+	apply(s, state.Command{Hold: &state.Hold{Group: "web"}})
+	failsOver(t, s, silent(later(14*time.Minute), "a"), "web failover b>c (server)")
+}
+
+func TestHeldGroupRestartsInPlaceAndDoesNotFailBack(t *testing.T) {
+	s := running(t)
+	s.Groups["web"].Held = &state.Held{Why: "so"}
+	report(s, "web", state.StepFailed, "ip", cluster.ResourceFailed)
+	decides(t, s, all(), "web restart a>a (ip/restart)")
+	s = running(t)
+	carry(t, s, silent(all(), "b"), "b down")
+	carry(t, s, silent(all(), "b"), "db takeover >a")
+	report(s, "db", state.StepStarted, "", "")
+	s.Groups["db"].Held = &state.Held{Why: "so"}
+	decides(t, s, all(), "b up")
+}
+
+func TestFileWithoutHoldReleases(t *testing.T) {
+	s := running(t)
+	s.Groups["web"].Held = &state.Held{Why: "so"}
+	s.File().Group("web").Hold.Failovers = 0
+	carry(t, s, all(), "web released")
+	decides(t, s, all(), "")
+}
+
+func TestFailuresAgeOut(t *testing.T) {
+	s := running(t)
+	failsOver(t, s, later(0), "web failover a>b (server)")
+	gs := s.Groups["web"]
+	gs.Excluded, gs.Failed = map[cluster.NodeName]string{"c": "no"}, map[cluster.NodeName]time.Time{"c": noon.Add(time.Hour)}
+	decides(t, s, later(24*time.Hour-1), "")
+	carry(t, s, later(24*time.Hour), "web forgets")
+	if len(gs.Failovers) != 0 || len(gs.Excluded) != 1 {
+		t.Errorf("%+v", gs)
+	}
+	decides(t, s, later(24*time.Hour), "")
+	report(s, "web", state.StepFailed, "server", cluster.ResourceFailed)
+	for _, c := range Decide(s, later(26*time.Hour)) {
+		if c.Forget != nil {
+			t.Error("forgotten though it does not run well")
+		}
+	}
+	report(s, "web", state.StepStarted, "", "")
+	gs.Phase = cluster.PhaseOnline
+	carry(t, s, later(26*time.Hour), "web forgets")
+	s.File().Group("web").Forget = 0
+	gs.Excluded, gs.Failed = map[cluster.NodeName]string{"c": "no"}, map[cluster.NodeName]time.Time{"c": noon}
+	decides(t, s, later(1e6*time.Hour), "")
+}
+
+// TestClockThatGoesBack: what a clock of the day says decides when something is
+// over, and nothing else.
+func TestClockThatGoesBack(t *testing.T) {
+	s := running(t)
+	failsOver(t, s, later(0), "web failover a>b (server)")
+	failsOver(t, s, later(-100*time.Hour), "web failover b>a (server)")
+	if text := text(Decide(s, later(-100*time.Hour))); strings.Contains(text, "held") || strings.Contains(text, "forgets") {
+		t.Error(text)
+	}
+}
