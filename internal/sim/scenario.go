@@ -119,10 +119,7 @@ func (s *Scenario) do(words []string) error {
 	case "keep":
 		w.Keep(node)
 	case "restore":
-		if w.nodes[node].kept == nil {
-			return fmt.Errorf("keep it first")
-		}
-		w.Restore(node)
+		return s.restore(node)
 	case "pause":
 		w.Pause(node)
 	case "resume":
@@ -131,12 +128,16 @@ func (s *Scenario) do(words []string) error {
 		w.step(w.nodes[node], engine.Event{Leave: true})
 	case "cut", "heal", "cut1", "heal1":
 		return s.cut(words[0], args)
-	case "run":
+	case "run", "watchdog":
 		d, err := time.ParseDuration(arg(0))
 		if err != nil {
 			return err
 		}
-		w.Run(d)
+		if words[0] == "run" {
+			w.Run(d)
+		} else {
+			w.Watchdog = d
+		}
 	case "script":
 		return s.script(args)
 	case "link", "probe":
@@ -154,12 +155,6 @@ func (s *Scenario) do(words []string) error {
 			return e
 		}
 		w.step(w.nodes[node], engine.Event{Alone: &engine.Alone{Author: "admin", Reason: strings.Join(args[1:], " ")}})
-	case "watchdog":
-		d, err := time.ParseDuration(arg(0))
-		if err != nil {
-			return err
-		}
-		w.Watchdog = d
 	case "shared":
 		w.shared = true
 	case "exclusive":
@@ -169,6 +164,14 @@ func (s *Scenario) do(words []string) error {
 	default:
 		return s.ask(words[0], args)
 	}
+	return nil
+}
+
+func (s *Scenario) restore(n cluster.NodeName) error {
+	if s.world.nodes[n].kept == nil {
+		return fmt.Errorf("keep it first")
+	}
+	s.world.Restore(n)
 	return nil
 }
 
