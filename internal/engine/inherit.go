@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
@@ -52,6 +54,17 @@ func (m *Machine) tellRuns() {
 	}
 	r := m.told
 	m.eff.Runs = &r
+}
+
+// HarmlessWithin returns how long from now on what runs here may go on without a
+// renewal of the lease until it must be isolated. guarded is false where nothing
+// must.
+func (m *Machine) HarmlessWithin(now cluster.Instant) (left time.Duration, guarded bool) {
+	if !m.told.Guarded || m.isolated {
+		return 0, false
+	}
+	end, _ := m.leaseEnd()
+	return max(end.Add(-m.timing().Isolate).Sub(now), 0), true
 }
 
 // Harmless isolates what others may take over, for a loop that cannot go on.

@@ -3,10 +3,12 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
 
@@ -119,9 +121,13 @@ func (l *Loop) Run(ctx context.Context) error {
 		now := Now()
 		eff := l.machine.Step(now, time.Now(), ev.Event)
 		if eff.Persist != nil {
-			if err := l.ports.Persist(eff.Persist); err != nil {
+			late, err := persist(l.ports, l.machine, eff.Persist)
+			if err != nil {
 				l.ports.Do(l.machine.Harmless())
 				return fmt.Errorf("write the replicated state: %w", err)
+			}
+			if late > 0 {
+				l.afterStall(ctx, &eff, late)
 			}
 		}
 		l.ports.Do(eff)
@@ -133,4 +139,54 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		timer.Reset(max(eff.WakeAt.Sub(now), time.Millisecond))
 	}
+}
+
+// holder is what a write that takes too long makes harmless.
+type holder interface {
+	HarmlessWithin(now cluster.Instant) (left time.Duration, guarded bool)
+	Harmless() Effects
+}
+
+// persist writes. If that takes until what runs here must be isolated, it is
+// isolated meanwhile; late is then how long the write took, else 0.
+func persist(to Ports, h holder, p *Persist) (late time.Duration, err error) {
+	began := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- to.Persist(p) }()
+	left, guarded := h.HarmlessWithin(Now())
+	if !guarded {
+		return 0, <-done
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case err = <-done:
+		return 0, err
+	case <-timer.C:
+	}
+	to.Do(h.Harmless())
+	err = <-done
+	return time.Since(began), err
+}
+
+// afterStall takes out of effects what must not be done any more after a write
+// during which this node was isolated: the starts fail, and what was to be put
+// back stays isolated. The next step sees whether the lease has come back.
+func (l *Loop) afterStall(ctx context.Context, eff *Effects, took time.Duration) {
+	why := fmt.Sprintf("the node's disk stood still for %s", took.Round(time.Millisecond))
+	late := []Event{{Log: &api.Event{Level: cluster.LevelError, Module: "nm", Code: "disk-stalled",
+		Text: fmt.Sprintf("A write of the cluster's state took %s on this node's disk. What runs here was isolated meanwhile.", took.Round(time.Millisecond))}}}
+	eff.Restore = nil
+	eff.Ops = slices.DeleteFunc(eff.Ops, func(op Operation) bool {
+		if !op.Op.Start {
+			return false
+		}
+		late = append(late, Event{OpDone: &OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, Why: why}})
+		return true
+	})
+	go func() {
+		for _, ev := range late {
+			l.Post(ctx, ev)
+		}
+	}()
 }

@@ -250,8 +250,12 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		}
 		end(func() { w.revive(last) })
 	case Device:
-		w.fences[f.A] = device{fails: f.Much%2 == 0, takes: time.Duration(f.Much) * 300 * time.Millisecond}
-		end(func() { delete(w.fences, f.A) })
+		for _, n := range w.names {
+			if n == f.A || f.Much%3 == 0 { // or all of them: the network that leads to them
+				w.fences[n] = device{fails: f.Much%2 == 0, takes: time.Duration(f.Much) * 300 * time.Millisecond}
+				end(func() { delete(w.fences, n) })
+			}
+		}
 	case Move:
 		if n := w.nodes[f.A]; n.machine != nil && !n.paused {
 			w.Ask(f.A, admission.Ask{Kind: admission.GroupMove, Group: group.Name})
