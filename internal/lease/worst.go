@@ -117,9 +117,10 @@ func slowestFence(f *config.File) time.Duration {
 }
 
 // stalls looks at the daemon that stands still while its resources go on: the
-// lease rule cannot bind who does not run. Its watchdog resets the node within
-// the time-out of the userspace monitor after the latest step, which may have
-// come as late as the moment before isolating.
+// lease rule cannot bind who does not run. The keepalive helper counts to the end
+// of the lease. A device of the kernel resets the node within the time-out of the
+// userspace monitor after the latest step, which may have come as late as the
+// moment before isolating.
 func (w *WorstCase) stalls(f *config.File) {
 	for i := range f.Nodes {
 		n := &f.Nodes[i]
@@ -132,12 +133,14 @@ func (w *WorstCase) stalls(f *config.File) {
 				continue
 			}
 			guarded = true
+			if m.UserSp.Method == config.MethodKeepalive {
+				w.Stalled = max(w.Stalled, min(m.UserSp.Timeout, f.Timing.Lease))
+				continue
+			}
 			w.Stalled = max(w.Stalled, m.UserSp.Timeout)
+			w.Overlap = max(w.Overlap, w.Isolates+m.UserSp.Timeout-w.Earliest)
 		}
 		w.Blind = w.Blind || !guarded
-	}
-	if w.Stalled > 0 {
-		w.Overlap = max(w.Isolates+w.Stalled-w.Earliest, 0)
 	}
 }
 
