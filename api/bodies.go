@@ -28,9 +28,11 @@ type PlanResult struct {
 	Text  string            `json:"text"`
 }
 
-// NodeOp asks for a node to leave by plan, or to return.
+// NodeOp asks for a node to leave by plan, to return, or to be released from its
+// quarantine.
 type NodeOp struct {
-	Cause cluster.EventID `json:"cause,omitempty"`
+	ID    cluster.RequestID `json:"id,omitempty"` // the same id sent twice acts once; "" is a new one
+	Cause cluster.EventID   `json:"cause,omitempty"`
 }
 
 // GuestOp asks for something to be done with a guest's power.

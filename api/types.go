@@ -59,17 +59,25 @@ type ConfigVersion struct {
 
 // Node is one node.
 type Node struct {
-	Name      cluster.NodeName  `json:"name"`
-	State     cluster.NodeState `json:"state"`
-	Self      bool              `json:"self"`
-	Witness   bool              `json:"witness,omitempty"`
-	Voter     bool              `json:"voter"`
-	Lease     bool              `json:"lease"` // only of the node that answers: it may run groups
-	Addresses []Path            `json:"addresses"`
-	Since     time.Time         `json:"since"`
-	Heard     *time.Time        `json:"heard,omitempty"` // its latest heartbeat that arrived at the node that answers
-	Why       string            `json:"why,omitempty"`
-	Fence     []FenceState      `json:"fence,omitempty"` // how it can be forced off; of the node that answers itself it is not checked
+	Name       cluster.NodeName  `json:"name"`
+	State      cluster.NodeState `json:"state"`
+	Self       bool              `json:"self"`
+	Witness    bool              `json:"witness,omitempty"`
+	Voter      bool              `json:"voter"`
+	Lease      bool              `json:"lease"` // only of the node that answers: it may run groups
+	Addresses  []Path            `json:"addresses"`
+	Since      time.Time         `json:"since"`
+	Heard      *time.Time        `json:"heard,omitempty"` // its latest heartbeat that arrived at the node that answers
+	Why        string            `json:"why,omitempty"`
+	Quarantine *Quarantine       `json:"quarantine,omitempty"`
+	Fence      []FenceState      `json:"fence,omitempty"` // how it can be forced off; of the node that answers itself it is not checked
+}
+
+// Quarantine is why a node is given no groups, unless no other node can run them.
+type Quarantine struct {
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
 }
 
 // FenceState is one step of a node's fence, as the node that answers has checked

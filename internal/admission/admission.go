@@ -4,6 +4,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,6 +32,7 @@ const (
 	Commands      Kind = "commands"      // ready commands of the node itself: reports, tokens, links, suspensions
 	NodeLeave     Kind = "node-leave"
 	NodeReturn    Kind = "node-return"
+	NodeRelease   Kind = "node-release" // from its quarantine
 	ConfigApply   Kind = "config-apply"
 	TokenUse      Kind = "token-use" // a token is good once
 )
@@ -74,7 +76,7 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return admitRelease(s, a)
 	case Commands:
 		return done(a, "done", a.Commands...), nil
-	case NodeLeave, NodeReturn:
+	case NodeLeave, NodeReturn, NodeRelease:
 		return admitNode(s, a)
 	case ConfigApply:
 		return admitConfig(s, a)
@@ -160,11 +162,7 @@ func admitRelease(s *state.State, a Ask) (state.Entry, *api.Error) {
 	if gs.Held == nil {
 		return state.Entry{}, refuse("not-held", "nothing is to be done", "group %s is not held", a.Group)
 	}
-	why := a.Why
-	if why == "" {
-		why = "asked for"
-	}
-	return done(a, fmt.Sprintf("group %s is released", a.Group), state.Command{Hold: &state.Hold{Group: a.Group, Why: why}}), nil
+	return done(a, fmt.Sprintf("group %s is released", a.Group), state.Command{Hold: &state.Hold{Group: a.Group, Why: cmp.Or(a.Why, "asked for")}}), nil
 }
 
 func planStart(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.Plan, *api.Error) {
@@ -183,7 +181,7 @@ func planStart(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.P
 		return p, nil
 	}
 	choice := placement.Choose(s, g, "")
-	if p.To = choice.Node; p.To == "" {
+	if p.To = cmp.Or(choice.Node, choice.LastResort); p.To == "" {
 		return p, refuse("no-node", fmt.Sprintf("tasuki group clear %s forgets failed activations", g.Name),
 			"no node can take group %s: %s", g.Name, choice.Why())
 	}
@@ -266,6 +264,13 @@ func admitNode(s *state.State, a Ask) (state.Entry, *api.Error) {
 	n := s.Nodes[a.Node]
 	if n == nil {
 		return state.Entry{}, refuse("no-such-node", "tasuki status lists the nodes", "there is no node %q", a.Node)
+	}
+	if a.Kind == NodeRelease {
+		if n.Quarantine == nil {
+			return state.Entry{}, refuse("not-quarantined", "nothing is to be done", "node %s is not quarantined", a.Node)
+		}
+		return done(a, fmt.Sprintf("%s may be given groups again", a.Node),
+			state.Command{Quarantine: &state.SetQuarantine{Node: a.Node, Until: n.Quarantine.Until, Why: cmp.Or(a.Why, "asked for")}}), nil
 	}
 	set := state.SetNode{Name: a.Node, State: n.State, Boot: n.Boot, Daemon: n.Daemon, Why: a.Why, Cause: a.Cause, Time: a.Wall}
 	if a.Kind == NodeReturn {

@@ -128,6 +128,9 @@ func TestGroupRefusals(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	refused(t, map[string]refusal{
+		"release of no node":                    {nil, Ask{Kind: NodeRelease, Node: "z"}, "no-such-node", "z"},
+		"release of a node that is free":        {nil, Ask{Kind: NodeRelease, Node: "b"}, "not-quarantined", "b"},
+		"a move to nothing but a quarantine":    {quarantined, Ask{Kind: GroupMove, Group: "db"}, "standby-down", "a is quarantined until"},
 		"release of no group":                   {nil, Ask{Kind: GroupRelease, Group: "z"}, "no-such-group", "z"},
 		"release of a group that is not held":   {nil, Ask{Kind: GroupRelease, Group: "web"}, "not-held", "web"},
 		"a monitor's failover of a held group":  {held, Ask{Kind: GroupFailover, Group: "web", Count: "check", Auto: true}, "held", "3 failovers"},
@@ -279,6 +282,35 @@ func held(s *state.State) {
 	apply(s, state.Command{Hold: &state.Hold{Group: "web", Held: &state.Held{Why: "3 failovers in 10m"}}})
 }
 
+// quarantined has group db run on b, with a, the other node of its list, in
+// quarantine.
+func quarantined(s *state.State) {
+	apply(s, state.Command{Quarantine: &state.SetQuarantine{Node: "a", Quarantine: &state.Quarantine{Why: "lost 3 times", Until: time.Unix(1e9, 0)}}})
+	if s.Up("b") && s.Groups["db"].Plan == nil {
+		begin(s, "db", state.Plan{To: "b"})
+		report(s, "db", state.StepStarted, nil)
+	}
+}
+
+func TestQuarantinedNode(t *testing.T) {
+	s := world(t)
+	quarantined(s)
+	if _, no := Admit(s, Ask{Kind: GroupMove, Group: "db", To: "a"}); no != nil {
+		t.Errorf("who names the node is obeyed: %s", no)
+	}
+	apply(s, node("b", cluster.NodeDown, false))
+	if e, no := Admit(s, Ask{Kind: GroupStart, Group: "db"}); no != nil || e.Commands[0].Begin.Plan.To != "a" {
+		t.Errorf("no other node can run it: %v", no)
+	}
+	e, no := Admit(s, Ask{ID: "r1", Kind: NodeRelease, Node: "a"})
+	if no != nil {
+		t.Fatal(no)
+	}
+	if s.Apply(e); s.Nodes["a"].Quarantine != nil {
+		t.Error("still quarantined")
+	}
+}
+
 func TestHeldGroup(t *testing.T) {
 	s := world(t)
 	held(s)
@@ -390,13 +422,13 @@ func TestLaws(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		for _, in := range []func(*state.State){moving, offline, stuck, fallen, alone, counted, held} {
+		for _, in := range []func(*state.State){moving, offline, stuck, fallen, alone, counted, held, quarantined} {
 			if rapid.SampledFrom([]bool{false, false, true}).Draw(rt, "in") && s.Groups["web"].Plan == nil && s.Groups["web"].Owner == "a" {
 				in(s)
 			}
 		}
 		a := Ask{ID: "r1",
-			Kind:     rapid.SampledFrom([]Kind{GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart, GroupClear, GroupRelease, NodeLeave, TokenUse, "dance"}).Draw(rt, "kind"),
+			Kind:     rapid.SampledFrom([]Kind{GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart, GroupClear, GroupRelease, NodeRelease, NodeLeave, TokenUse, "dance"}).Draw(rt, "kind"),
 			Group:    rapid.SampledFrom([]cluster.GroupName{"web", "web", "db", "mail", ""}).Draw(rt, "group"),
 			Node:     rapid.SampledFrom([]cluster.NodeName{"a", "b", "c", "z"}).Draw(rt, "node"),
 			To:       rapid.SampledFrom([]cluster.NodeName{"", "", "a", "b", "c", "z"}).Draw(rt, "to"),

@@ -216,14 +216,14 @@ func (d *Daemon) Monitor(ctx context.Context, name cluster.MonitorName, verb str
 	return &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a monitor cannot be asked to %s", verb), Hint: "suspend, resume, rehearse"}
 }
 
-// Node lets a node leave by plan, or return.
+// Node lets a node leave by plan, return, or out of its quarantine.
 func (d *Daemon) Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error) {
-	kinds := map[string]admission.Kind{"leave": admission.NodeLeave, "return": admission.NodeReturn}
+	kinds := map[string]admission.Kind{"leave": admission.NodeLeave, "return": admission.NodeReturn, "release": admission.NodeRelease}
 	kind, known := kinds[verb]
 	if !known {
-		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a node cannot be asked to %s", verb), Hint: "leave, return"}
+		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a node cannot be asked to %s", verb), Hint: "leave, return, release"}
 	}
-	a, err := d.newAsk(kind, "", op.Cause)
+	a, err := d.newAsk(kind, op.ID, op.Cause)
 	if err != nil {
 		return api.Begun{}, err
 	}

@@ -271,6 +271,10 @@ returns or its daemon starts anew. Stopping the daemon is such a leave too.`,
 command ends when the leave has begun: tasuki status shows how far it is.`, "  tasuki node leave CLP-1"},
 		{"return", "Let a node that left be given groups again", `Let a node that left be given groups again. None moves there by that alone,
 unless its failback is automatic.`, "  tasuki node return CLP-1"},
+		{"release", "End the quarantine of a node", `A node that was lost too often, not by a planned leave, is given no groups for a
+while after its return (quarantine in the cluster file), unless no other node can
+run them. Once the reason is mended, this ends it. No group moves there by that
+alone.`, "  tasuki node release CLP-1"},
 	} {
 		c.AddCommand(&cobra.Command{Use: v.verb + " NODE", Short: v.short, Long: v.long, Example: v.example, Args: args(1, 1, "a node"), ValidArgsFunction: p.completeFirst(nodeNames),
 			RunE: func(cmd *cobra.Command, a []string) error {

@@ -159,6 +159,10 @@ func (p *program) printNode(n *api.Node, w int) {
 		fmt.Fprintf(p.out, "  (%s)", n.Why)
 	}
 	fmt.Fprintln(p.out)
+	if q := n.Quarantine; q != nil {
+		fmt.Fprintf(p.out, "    %s until %s (%s): given no group that another node can run; end it with tasuki node release %s\n", p.paint(false, "quarantined"),
+			q.Until.Local().Format("2006/01/02 15:04:05"), q.Why, n.Name)
+	}
 }
 
 func (p *program) printGroup(g *api.Group, w int) {

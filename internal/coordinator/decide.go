@@ -66,6 +66,9 @@ func decideNode(s *state.State, v View, n *config.Node) []state.Command {
 	if node == nil {
 		return nil
 	}
+	if c := endQuarantine(s, v, n.Name, node); c != nil {
+		return c
+	}
 	set := state.SetNode{Name: n.Name, State: cluster.NodeUp, Boot: seen.Boot, Daemon: seen.Daemon, Time: v.Wall}
 	switch {
 	case seen.Alive && node.State == cluster.NodeLeft && node.Daemon == seen.Daemon:
@@ -75,7 +78,12 @@ func decideNode(s *state.State, v View, n *config.Node) []state.Command {
 	case seen.Alive && (node.State != cluster.NodeUp || node.Boot != seen.Boot || node.Daemon != seen.Daemon):
 		set.Why = arrival(node, seen)
 		cmds := []state.Command{{Node: &set}}
+		q := quarantine(s, v, n, node)
+		if q != nil {
+			cmds = append(cmds, *q)
+		}
 		switch {
+		case node.State != cluster.NodeUp && q != nil:
 		case node.State != cluster.NodeUp:
 			cmds = append(cmds, failback(s, v, n.Name)...)
 		case node.Boot != seen.Boot:
@@ -198,8 +206,9 @@ func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
 func evacuate(s *state.State, g *config.Group, gs *state.Group) *state.Command {
 	p := state.Plan{Action: state.ActionMove, From: gs.Owner, Factor: cluster.FactorServerShutdown, Wanted: gs.Wanted}
 	choice := placement.Choose(s, g, gs.Owner)
-	if p.To = choice.Node; p.To != "" {
-		p.Why = fmt.Sprintf("%s is leaving; %s is next", gs.Owner, p.To)
+	to, though := target(choice)
+	if p.To = to; p.To != "" {
+		p.Why = fmt.Sprintf("%s is leaving; %s is next%s", gs.Owner, p.To, though)
 	} else {
 		p.Action = state.ActionStop
 		p.Why = fmt.Sprintf("%s is leaving and no other node can take the group: %s", gs.Owner, choice.Why())
@@ -209,13 +218,13 @@ func evacuate(s *state.State, g *config.Group, gs *state.Group) *state.Command {
 }
 
 func startSomewhere(s *state.State, g *config.Group, gs *state.Group) *state.Command {
-	choice := placement.Choose(s, g, "")
-	if choice.Node == "" {
+	to, though := target(placement.Choose(s, g, ""))
+	if to == "" {
 		return nil
 	}
-	p := state.Plan{Action: state.ActionStart, To: choice.Node, Factor: cluster.FactorClusterStart, Wanted: true,
-		Why: fmt.Sprintf("%s is the first node of its list that is up", choice.Node)}
-	if prev := s.Nodes[gs.Previous]; prev != nil && gs.Previous != choice.Node && prev.State != cluster.NodeUp {
+	p := state.Plan{Action: state.ActionStart, To: to, Factor: cluster.FactorClusterStart, Wanted: true,
+		Why: fmt.Sprintf("%s is the first node of its list that is up%s", to, though)}
+	if prev := s.Nodes[gs.Previous]; prev != nil && gs.Previous != to && prev.State != cluster.NodeUp {
 		p.Action, p.Factor = state.ActionTakeover, cluster.FactorGroupFailover
 		p.Why = fmt.Sprintf("%s; %s", gs.Why, p.Why)
 	}
@@ -250,10 +259,10 @@ func recoverFailed(s *state.State, g *config.Group, gs *state.Group) *state.Comm
 		limit = len(g.Nodes)
 	}
 	used := gs.Failovers[string(res.Name)]
-	choice := placement.Choose(s, g, gs.Owner)
-	if g.Failover == config.Auto && used < limit && choice.Node != "" {
-		p.Action, p.To, p.Factor = state.ActionFailover, choice.Node, cluster.FactorGroupFailover
-		p.Why += fmt.Sprintf("; failover %d of %d to %s", used+1, limit, choice.Node)
+	to, though := target(placement.Choose(s, g, gs.Owner))
+	if g.Failover == config.Auto && used < limit && to != "" {
+		p.Action, p.To, p.Factor = state.ActionFailover, to, cluster.FactorGroupFailover
+		p.Why += fmt.Sprintf("; failover %d of %d to %s%s", used+1, limit, to, though)
 		c := begin(g.Name, gs, p, string(res.Name))
 		return &c
 	}

@@ -110,6 +110,10 @@ func text(cmds []state.Command) string {
 			parts = append(parts, string(c.Hold.Group)+" held")
 		case c.Hold != nil:
 			parts = append(parts, string(c.Hold.Group)+" released")
+		case c.Quarantine != nil && c.Quarantine.Quarantine != nil:
+			parts = append(parts, string(c.Quarantine.Node)+" quarantined")
+		case c.Quarantine != nil:
+			parts = append(parts, string(c.Quarantine.Node)+" released")
 		case c.Forget != nil:
 			parts = append(parts, string(c.Forget.Group)+" forgets")
 		default:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/placement"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
@@ -42,4 +43,52 @@ func latest(times []time.Time, t time.Time) int {
 		}
 	}
 	return n
+}
+
+// quarantine returns what is due with the return of a node that was lost too
+// often, or nil.
+func quarantine(s *state.State, v View, n *config.Node, node *state.Node) *state.Command {
+	q, losses := s.File().Quarantine, node.Losses
+	switch {
+	case q.Failures == 0 || n.Witness || node.Quarantine != nil:
+		return nil
+	case node.State == cluster.NodeUp && node.Boot != v.Nodes[n.Name].Boot && !node.Leaving:
+		losses = append(slices.Clone(losses), v.Wall) // it was never missed, and is counted now
+	case node.State != cluster.NodeDown:
+		return nil
+	}
+	first := len(losses) - q.Failures
+	if first < 0 || losses[len(losses)-1].Sub(losses[first]) > q.Within {
+		return nil
+	}
+	return &state.Command{Quarantine: &state.SetQuarantine{Node: n.Name, Quarantine: &state.Quarantine{
+		Why: fmt.Sprintf("lost %d times within %s", q.Failures, cluster.Span(q.Within)), Since: v.Wall, Until: v.Wall.Add(q.For)}}}
+}
+
+// endQuarantine returns the end of a quarantine that is over, and what the node
+// may be given back then.
+func endQuarantine(s *state.State, v View, n cluster.NodeName, node *state.Node) []state.Command {
+	if node.Quarantine == nil {
+		return nil
+	}
+	end := state.SetQuarantine{Node: n, Until: node.Quarantine.Until, Why: "its time is over"}
+	switch {
+	case s.File().Quarantine.Failures == 0:
+		end.Why = "the cluster file quarantines no node"
+	case v.Wall.Before(node.Quarantine.Until):
+		return nil
+	}
+	cmds := []state.Command{{Quarantine: &end}}
+	if s.Up(n) && livedOn(s, v, n) {
+		cmds = append(cmds, failback(s, v, n)...)
+	}
+	return cmds
+}
+
+// target returns the node of a choice, and what must be said about it.
+func target(c placement.Choice) (n cluster.NodeName, though string) {
+	if c.Node == "" && c.LastResort != "" {
+		return c.LastResort, "; it is quarantined, and no other node can run the group"
+	}
+	return c.Node, ""
 }

@@ -103,3 +103,85 @@ func TestClockThatGoesBack(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// lose has node n be declared down and come back after a second.
+func lose(t *testing.T, s *state.State, n cluster.NodeName, at time.Duration) []state.Command {
+	t.Helper()
+	v := silent(later(at), n)
+	for range 3 {
+		apply(s, Decide(s, v)...)
+	}
+	for _, g := range s.GroupNames() {
+		report(s, g, state.StepStarted, "", "")
+	}
+	cmds := Decide(s, later(at+time.Second))
+	apply(s, cmds...)
+	return cmds
+}
+
+func TestQuarantined(t *testing.T) {
+	s := running(t)
+	for i, want := range []string{"b up", "b up", "b up", "b up, b quarantined"} {
+		at := []time.Duration{0, 50, 100, 105}[i] * time.Minute
+		if got := text(lose(t, s, "b", at)); i > 0 && got != want { // the first time db fails back
+			t.Fatalf("return %d: %s, want %s", i+1, got, want)
+		}
+		if i == 0 {
+			report(s, "db", state.StepStopped, "", "")
+			report(s, "db", state.StepStarted, "", "")
+			s.File().Group("db").Failback = "manual"
+		}
+	}
+	s.File().Group("db").Failback = "auto"
+	q := s.Nodes["b"].Quarantine
+	if !strings.Contains(q.Why, "3 times within 1h") || q.Until.Sub(q.Since) != 2*time.Hour {
+		t.Errorf("%+v", q)
+	}
+	v := later(106 * time.Minute)
+	decides(t, s, v, "") // db, whose first choice is b, stays
+	failsOver(t, s, v, "web failover a>c (server)")
+	s.Groups["web"].Excluded = map[cluster.NodeName]string{"a": "no"}
+	s.Groups["web"].Failovers = nil
+	report(s, "web", state.StepFailed, "server", cluster.ResourceFailed)
+	cmds := decides(t, s, v, "web failover c>b (server)") // better there than nowhere
+	if why := cmds[0].Begin.Plan.Why; !strings.Contains(why, "quarantined") {
+		t.Errorf("why: %s", why)
+	}
+	report(s, "web", state.StepStarted, "", "")
+	s.Groups["web"].Phase = cluster.PhaseOnline
+	decides(t, s, later(105*time.Minute+2*time.Hour), "")
+	carry(t, s, later(105*time.Minute+2*time.Hour+time.Second), "b released, db move a>b")
+}
+
+func TestWhoIsNotQuarantined(t *testing.T) {
+	for name, prepare := range map[string]func(s *state.State){
+		"the file says never":    func(s *state.State) { s.File().Quarantine.Failures = 0 },
+		"a witness":              func(s *state.State) { s.File().Node("c").Witness = true },
+		"back from a leave":      func(s *state.State) { s.Nodes["c"].State, s.Nodes["c"].Daemon = cluster.NodeLeft, "other" },
+		"lost over a long time":  func(s *state.State) { s.Nodes["c"].Losses[1] = noon.Add(-2 * time.Hour) },
+		"lost not often enough":  func(s *state.State) { s.Nodes["c"].Losses = s.Nodes["c"].Losses[:2] },
+		"already quarantined":    func(s *state.State) { s.Nodes["c"].Quarantine = &state.Quarantine{Until: noon.Add(time.Hour)} },
+		"its daemon began again": func(s *state.State) { s.Nodes["c"].State, s.Nodes["c"].Daemon = cluster.NodeUp, "other" },
+	} {
+		s := running(t)
+		s.Nodes["c"].State = cluster.NodeDown
+		s.Nodes["c"].Losses = []time.Time{noon.Add(-4 * time.Hour), noon.Add(-20 * time.Minute), noon.Add(-10 * time.Minute), noon}
+		prepare(s)
+		if got := text(Decide(s, all())); got != "c up" {
+			t.Errorf("%s: decided %s", name, got)
+		}
+	}
+	s, v := running(t), all()
+	s.Nodes["c"].Losses = []time.Time{noon, noon}
+	v.Nodes["c"] = Seen{Alive: true, Boot: "c2", Daemon: "x"} // faster than anybody missed it
+	decides(t, s, v, "c up, c quarantined")
+}
+
+func TestFileWithoutQuarantineReleases(t *testing.T) {
+	s := running(t)
+	s.Nodes["c"].Quarantine = &state.Quarantine{Until: noon.Add(time.Hour)}
+	decides(t, s, all(), "")
+	s.File().Quarantine.Failures = 0
+	carry(t, s, all(), "c released")
+	decides(t, s, all(), "")
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/admission"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/placement"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
@@ -38,6 +39,7 @@ func newWorld(t testing.TB) *world {
 	for _, n := range w.names {
 		w.nodes[n] = &machine{heard: true, boots: 1, runs: map[cluster.GroupName]bool{}}
 	}
+	w.s.File().Quarantine.Failures, w.s.File().Group("web").Hold.Failovers = 2, 2 // both come to pass more often
 	return w
 }
 
@@ -72,6 +74,13 @@ func (w *world) decide(rt *rapid.T) (quiet bool) {
 		}
 		if gs.Held != nil && b.Plan.Action == state.ActionFailover {
 			rt.Fatalf("group %s is failed over though it is held: %+v", b.Group, b.Plan)
+		}
+		if n := w.s.Nodes[to]; n != nil && n.Quarantine != nil && to != b.Plan.From {
+			for _, other := range g.Nodes {
+				if other != b.Plan.From && placement.Refuse(w.s, g, other) == "" {
+					rt.Fatalf("group %s is sent to %s, which is quarantined, and not to %s: %+v", b.Group, to, other, b.Plan)
+				}
+			}
 		}
 		if _, excluded := gs.Excluded[to]; excluded && b.Plan.From != to {
 			rt.Fatalf("group %s is sent to %s, where its activation failed", b.Group, to)
@@ -170,7 +179,7 @@ func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 // ask lets an operator or a monitor ask for something.
 func (w *world) ask(rt *rapid.T, g cluster.GroupName, n cluster.NodeName) {
 	kinds := []admission.Kind{admission.GroupStart, admission.GroupStop, admission.GroupMove, admission.GroupFailover,
-		admission.GroupRestart, admission.GroupClear, admission.GroupRelease, admission.NodeLeave, admission.NodeReturn}
+		admission.GroupRestart, admission.GroupClear, admission.GroupRelease, admission.NodeRelease, admission.NodeLeave, admission.NodeReturn}
 	a := admission.Ask{Kind: rapid.SampledFrom(kinds).Draw(rt, "kind"), Group: g, Node: n, Wall: w.wall, Auto: rapid.Bool().Draw(rt, "auto")}
 	if rapid.Bool().Draw(rt, "to") {
 		a.To = n

@@ -24,12 +24,36 @@ func (m *Machine) narrateFlapping(c state.Command, b before) {
 		}
 		m.event(cluster.LevelWarn, "rc", "group-held", now.Cause, fields,
 			"Group %s is held where it is: %s. No failure of its resources or monitors moves it before: tasuki group release %s", c.Hold.Group, now.Held.Why, c.Hold.Group)
+	case c.Quarantine != nil:
+		m.narrateQuarantine(c.Quarantine, b)
+	case c.Begin != nil:
+		was, p := b.groups[c.Begin.Group].Plan, c.Begin.Plan
+		now := m.st.Groups[c.Begin.Group]
+		if n := m.st.Nodes[p.To]; was == nil && now != nil && now.Plan != nil && p.To != p.From && n != nil && n.Quarantine != nil {
+			m.event(cluster.LevelWarn, "rc", "quarantine-overruled", p.Cause, map[string]string{"group": string(c.Begin.Group), "node": string(p.To)},
+				"Group %s is given to node %s, which is quarantined: %s.", c.Begin.Group, p.To, reason(p.Why))
+		}
 	case c.Forget != nil:
 		if g := m.file().Group(c.Forget.Group); g != nil {
 			m.event(cluster.LevelInfo, "rc", "failures-forgotten", "", map[string]string{"group": string(g.Name)},
 				"Failures of group %s are forgotten, it runs and the latest was %s ago.", g.Name, cluster.Span(g.Forget))
 		}
 	}
+}
+
+func (m *Machine) narrateQuarantine(c *state.SetQuarantine, b before) {
+	was, now := b.nodes[c.Node], m.st.Nodes[c.Node]
+	if now == nil || (was.Quarantine == nil) == (now.Quarantine == nil) {
+		return
+	}
+	fields := map[string]string{"node": string(c.Node)}
+	if q := now.Quarantine; q != nil {
+		fields["until"] = q.Until.UTC().Format(time.RFC3339)
+		m.event(cluster.LevelWarn, "nm", "node-quarantined", "", fields,
+			"Node %s is quarantined for %s: %s. It is given no group that another node can run; tasuki node release %s ends that.", c.Node, cluster.Span(q.Until.Sub(q.Since)), q.Why, c.Node)
+		return
+	}
+	m.event(cluster.LevelInfo, "nm", "node-released", "", fields, "The quarantine of node %s has ended: %s.", c.Node, reason(c.Why))
 }
 
 // ago says how long ago something was; "" where that is not known.

@@ -24,6 +24,10 @@ func (m *Machine) before(e state.Entry) before {
 			b.keepGroup(m.st, c.Begin.Group)
 		case c.Report != nil:
 			b.keepGroup(m.st, c.Report.Group)
+		case c.Quarantine != nil:
+			if n := m.st.Nodes[c.Quarantine.Node]; n != nil {
+				b.nodes[c.Quarantine.Node] = *n
+			}
 		case c.Hold != nil:
 			b.keepGroup(m.st, c.Hold.Group)
 		case c.Node != nil:

@@ -52,6 +52,9 @@ func (m *Machine) nodeStatus(n *config.Node) api.Node {
 		Voter: slices.Contains(m.conf.GetVoters(), raftID(n.Name))}
 	if s := m.st.Nodes[n.Name]; s != nil {
 		out.State, out.Since, out.Why = s.State, s.Since, s.Why
+		if q := s.Quarantine; q != nil {
+			out.Quarantine = &api.Quarantine{Why: q.Why, Since: q.Since, Until: q.Until}
+		}
 	}
 	if out.Self {
 		_, out.Lease = m.leaseEnd()
@@ -138,7 +141,7 @@ func (m *Machine) survives() (int, string) {
 		}
 		spare := 0
 		for _, n := range g.Nodes {
-			if n != gs.Owner && m.member(n) && placement.Refuse(m.st, g, n) == "" {
+			if n != gs.Owner && m.member(n) && placement.Able(m.st, g, n) {
 				spare++
 			}
 		}

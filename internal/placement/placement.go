@@ -15,6 +15,9 @@ import (
 type Choice struct {
 	Node   cluster.NodeName // "" if no node can take the group
 	Passed []string         // one sentence for each node that was passed over
+	// LastResort is set where Node is not: a node that is quarantined and could
+	// run the group all the same.
+	LastResort cluster.NodeName
 }
 
 // Why puts the reasons into one sentence.
@@ -26,26 +29,47 @@ func (c Choice) Why() string {
 }
 
 // Choose returns the first node of the group's order of preference that is up
-// and not excluded; avoid is a node that must not be chosen, or "".
+// and neither excluded nor quarantined; avoid is a node that must not be chosen, or "".
 func Choose(s *state.State, g *config.Group, avoid cluster.NodeName) Choice {
 	var c Choice
+	last := cluster.NodeName("")
 	for _, n := range g.Nodes {
 		if n == avoid {
 			continue
 		}
 		if why := Refuse(s, g, n); why != "" {
 			c.Passed = append(c.Passed, why)
+			if last == "" && Able(s, g, n) {
+				last = n
+			}
 			continue
 		}
 		if c.Node == "" {
 			c.Node = n
 		}
 	}
+	if c.Node == "" {
+		c.LastResort = last
+	}
 	return c
 }
 
-// Refuse says why the node cannot take the group now, or "".
+// Refuse says why the node should not take the group now, or "".
 func Refuse(s *state.State, g *config.Group, n cluster.NodeName) string {
+	if why := barred(s, g, n); why != "" {
+		return why
+	}
+	if q := s.Nodes[n].Quarantine; q != nil {
+		return fmt.Sprintf("%s is quarantined until %s (%s)", n, q.Until.UTC().Format("2006-01-02 15:04:05 MST"), q.Why)
+	}
+	return ""
+}
+
+// Able says whether the node could take the group, be it as the last one left:
+// availability counts more than a quarantine.
+func Able(s *state.State, g *config.Group, n cluster.NodeName) bool { return barred(s, g, n) == "" }
+
+func barred(s *state.State, g *config.Group, n cluster.NodeName) string {
 	if why := Unfit(s, g, n); why != "" {
 		return why
 	}

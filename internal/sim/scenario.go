@@ -39,6 +39,7 @@ import (
 //	alone NODE REASON…    an operator's order to start without the others
 //	ping NODE yes|no      whether arbitration's ping targets answer there
 //	move GROUP [NODE], failover, start, stop, restart, clear, release: asked at the first node that is up
+//	release-node NODE     end its quarantine, asked likewise
 //	move! … ERROR-CODE    the same, and it must be refused with that code
 //	leave NODE            stop the daemon by plan
 //	shared                two owners are expected from here on; exclusive ends it
@@ -49,6 +50,7 @@ import (
 //	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
 //	expect-no-script      no script of a ladder was run
 //	expect-final NODE [ACTION]
+//	expect-quarantine NODE yes|no
 //	expect-held GROUP [WHY…]    it is held for that reason, or not at all
 type Scenario struct {
 	world *World
@@ -159,7 +161,7 @@ func (s *Scenario) do(words []string) error {
 		w.shared = true
 	case "exclusive":
 		w.shared, w.changed = false, true
-	case "expect", "expect-direction", "expect-survives", "expect-owners", "expect-script", "expect-no-script", "expect-final", "expect-held":
+	case "expect", "expect-direction", "expect-survives", "expect-owners", "expect-script", "expect-no-script", "expect-final", "expect-held", "expect-quarantine":
 		return s.expect(words[0], args)
 	default:
 		return s.ask(words[0], args)
@@ -252,13 +254,16 @@ func (s *Scenario) probe(verb string, args []string) error {
 
 func (s *Scenario) ask(verb string, args []string) error {
 	kinds := map[string]admission.Kind{"move": admission.GroupMove, "failover": admission.GroupFailover, "start": admission.GroupStart,
-		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear, "release": admission.GroupRelease}
+		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear, "release": admission.GroupRelease, "release-node": admission.NodeRelease}
 	name, refused := strings.CutSuffix(verb, "!")
 	kind, known := kinds[name]
 	if !known || len(args) == 0 {
 		return fmt.Errorf("unknown command")
 	}
 	a := admission.Ask{Kind: kind, Group: cluster.GroupName(args[0])}
+	if kind == admission.NodeRelease {
+		a.Group, a.Node = "", cluster.NodeName(args[0])
+	}
 	code := ""
 	if refused {
 		code, args = args[len(args)-1], args[:len(args)-1]
@@ -325,16 +330,8 @@ func (s *Scenario) expect(verb string, args []string) error {
 		return nil
 	case "expect-direction":
 		return s.expectDirection(args)
-	case "expect-held":
-		gs := w.nodes[s.someone()].machine.State().Groups[cluster.GroupName(args[0])]
-		why := ""
-		if gs != nil && gs.Held != nil {
-			why = gs.Held.Why
-		}
-		if why != strings.Join(args[1:], " ") {
-			return fmt.Errorf("it is held: %q", why)
-		}
-		return nil
+	case "expect-quarantine", "expect-held":
+		return s.expectWithheld(verb, args)
 	case "expect-final":
 		if n := w.nodes[cluster.NodeName(args[0])]; string(n.final) != strings.Join(args[1:], "") {
 			return fmt.Errorf("the final action was %q", n.final)
@@ -362,6 +359,26 @@ func (s *Scenario) expect(verb string, args []string) error {
 		if owners := w.Owners(cluster.GroupName(args[0])); !slices.Contains(owners, g.Owner) {
 			return fmt.Errorf("agreed online on %s, but it is active on %v", g.Owner, owners)
 		}
+	}
+	return nil
+}
+
+// expectWithheld looks for what keeps a group or a node from what it would be
+// given else.
+func (s *Scenario) expectWithheld(verb string, args []string) error {
+	st := s.world.nodes[s.someone()].machine.State()
+	is, want := "no", strings.Join(args[1:], " ")
+	if verb == "expect-quarantine" {
+		if n := st.Nodes[cluster.NodeName(args[0])]; n != nil && n.Quarantine != nil {
+			is = "yes"
+		}
+	} else if g := st.Groups[cluster.GroupName(args[0])]; g == nil || g.Held == nil {
+		is = ""
+	} else {
+		is = g.Held.Why
+	}
+	if is != want {
+		return fmt.Errorf("it is %q", is)
 	}
 	return nil
 }

@@ -57,6 +57,8 @@ func (s *State) apply(c Command) bool {
 		s.forget(*c.Forget)
 	case c.Hold != nil:
 		s.hold(*c.Hold)
+	case c.Quarantine != nil:
+		s.quarantine(*c.Quarantine)
 	case c.Suspend != nil:
 		key := SuspendKey(c.Suspend.Monitor, c.Suspend.Node)
 		if c.Suspend.On {
@@ -125,6 +127,9 @@ func (s *State) setNode(c SetNode) {
 		lost = fmt.Sprintf("%s is %s", c.Name, c.State)
 	case n.Boot != "" && c.Boot != "" && n.Boot != c.Boot:
 		lost = fmt.Sprintf("%s has booted anew", c.Name)
+	}
+	if lost != "" && n.State == cluster.NodeUp && c.State != cluster.NodeLeft && !n.Leaving {
+		n.Losses = keepLast(append(n.Losses, c.Time), MaxTimes)
 	}
 	if n.State != c.State {
 		n.Since = c.Time

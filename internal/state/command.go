@@ -20,17 +20,19 @@ type Entry struct {
 
 // Command is one change of the state; exactly one field is set.
 type Command struct {
-	Config  *SetConfig `json:"config,omitempty"`
-	Node    *SetNode   `json:"node,omitempty"`
-	Begin   *Begin     `json:"begin,omitempty"`
-	Report  *Report    `json:"report,omitempty"`
-	Want    *Want      `json:"want,omitempty"`
-	Clear   *Clear     `json:"clear,omitempty"`
-	Forget  *Forget    `json:"forget,omitempty"`
-	Hold    *Hold      `json:"hold,omitempty"`
-	Suspend *Suspend   `json:"suspend,omitempty"`
-	Token   *SetToken  `json:"token,omitempty"`
-	Link    *SetLink   `json:"link,omitempty"`
+	Config *SetConfig `json:"config,omitempty"`
+	Node   *SetNode   `json:"node,omitempty"`
+	Begin  *Begin     `json:"begin,omitempty"`
+	Report *Report    `json:"report,omitempty"`
+	Want   *Want      `json:"want,omitempty"`
+	Clear  *Clear     `json:"clear,omitempty"`
+	Forget *Forget    `json:"forget,omitempty"`
+	Hold   *Hold      `json:"hold,omitempty"`
+
+	Quarantine *SetQuarantine `json:"quarantine,omitempty"`
+	Suspend    *Suspend       `json:"suspend,omitempty"`
+	Token      *SetToken      `json:"token,omitempty"`
+	Link       *SetLink       `json:"link,omitempty"`
 }
 
 // SetConfig puts a new cluster file in force. Base is the version that it was
@@ -119,6 +121,15 @@ type Hold struct {
 	Group cluster.GroupName `json:"group"`
 	Held  *Held             `json:"held,omitempty"`
 	Why   string            `json:"why,omitempty"` // of a release
+}
+
+// SetQuarantine has a node be given no groups; its losses are counted anew. Where
+// Quarantine is nil it ends the one until Until.
+type SetQuarantine struct {
+	Node       cluster.NodeName `json:"node"`
+	Quarantine *Quarantine      `json:"quarantine,omitempty"`
+	Until      time.Time        `json:"until,omitzero"`
+	Why        string           `json:"why,omitempty"` // of an end
 }
 
 // Suspend holds or releases a monitor on a node.

@@ -64,3 +64,14 @@ func (s *State) hold(c Hold) {
 		g.Held = c.Held
 	}
 }
+
+func (s *State) quarantine(c SetQuarantine) {
+	n := s.Nodes[c.Node]
+	switch {
+	case n == nil:
+	case c.Quarantine != nil:
+		n.Quarantine, n.Losses = c.Quarantine, nil
+	case n.Quarantine != nil && n.Quarantine.Until.Equal(c.Until):
+		n.Quarantine = nil
+	}
+}

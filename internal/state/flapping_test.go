@@ -76,3 +76,46 @@ func TestWhatCountsAsAFailover(t *testing.T) {
 		t.Errorf("%+v", gs)
 	}
 }
+
+func TestLosses(t *testing.T) {
+	s := fresh(t)
+	leaving := func(c Command) Command { c.Node.Leaving = true; return c }
+	for name, step := range map[string]struct {
+		cmds []Command
+		lost int
+	}{
+		"declared down once":   {[]Command{node("a", cluster.NodeDown, ""), node("a", cluster.NodeDown, "")}, 1},
+		"down, then another":   {[]Command{node("b", cluster.NodeDown, ""), node("b", cluster.NodeUp, "b2")}, 1},
+		"booted anew, unheard": {[]Command{node("c", cluster.NodeUp, "c2")}, 1},
+	} {
+		s := fresh(t)
+		apply(s, step.cmds...)
+		if n := s.Nodes[step.cmds[0].Node.Name]; len(n.Losses) != step.lost {
+			t.Errorf("%s: lost at %v", name, n.Losses)
+		}
+	}
+	apply(s, leaving(node("a", cluster.NodeUp, "a1")), node("a", cluster.NodeLeft, ""), node("a", cluster.NodeUp, "a2"))
+	apply(s, leaving(node("b", cluster.NodeUp, "b1")), node("b", cluster.NodeDown, ""))
+	apply(s, Command{Node: &SetNode{Name: "c", State: cluster.NodeUp, Boot: "c1", Daemon: "other"}})
+	for n, node := range s.Nodes {
+		if len(node.Losses) > 0 {
+			t.Errorf("%s: a planned leave, or a new daemon, counts as a loss", n)
+		}
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	s := fresh(t)
+	apply(s, node("a", cluster.NodeDown, ""), node("a", cluster.NodeUp, "a2"))
+	q := &Quarantine{Why: "so", Since: noon, Until: noon.Add(time.Hour)}
+	apply(s, Command{Quarantine: &SetQuarantine{Node: "a", Quarantine: q}}, Command{Quarantine: &SetQuarantine{Node: "z", Quarantine: q}})
+	if n := s.Nodes["a"]; n.Quarantine == nil || len(n.Losses) > 0 || !s.Up("a") {
+		t.Errorf("%+v", n)
+	}
+	if apply(s, Command{Quarantine: &SetQuarantine{Node: "a", Until: noon}}); s.Nodes["a"].Quarantine == nil {
+		t.Error("the end of another quarantine has ended this one")
+	}
+	if apply(s, Command{Quarantine: &SetQuarantine{Node: "a", Until: q.Until}}); s.Nodes["a"].Quarantine != nil {
+		t.Error("it does not end")
+	}
+}

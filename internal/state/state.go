@@ -17,7 +17,7 @@ const (
 	MaxAnswers = 512 // answered asks
 	MaxHistory = 20  // older texts of the cluster file
 	MaxPlans   = 64  // ended plans
-	MaxTimes   = 99  // of failovers of a group: as many as a file can ask about
+	MaxTimes   = 99  // of failovers of a group and losses of a node: as many as a file can ask about
 )
 
 // State is everything that the nodes agree on.
@@ -49,6 +49,17 @@ type Node struct {
 	Why     string            `json:"why,omitempty"`
 	Since   time.Time         `json:"since"`
 	Leaving bool              `json:"leaving,omitempty"` // a planned leave is under way; no group may come here
+
+	Losses     []time.Time `json:"losses,omitempty"`     // when it was lost, not by a planned leave; oldest first, since its latest quarantine
+	Quarantine *Quarantine `json:"quarantine,omitempty"` // it was lost too often
+}
+
+// Quarantine is why and how long a node is given no groups, unless no other node
+// can run them.
+type Quarantine struct {
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
 }
 
 // Group is what is agreed on about one group.
