@@ -28,11 +28,12 @@ type PlanResult struct {
 	Text  string            `json:"text"`
 }
 
-// NodeOp asks for a node to leave by plan, to return, or to be released from its
-// quarantine.
+// NodeOp asks for a node to leave by plan, to return, to be released from its
+// quarantine, to start without the others, or to be forced off.
 type NodeOp struct {
-	ID    cluster.RequestID `json:"id,omitempty"` // the same id sent twice acts once; "" is a new one
-	Cause cluster.EventID   `json:"cause,omitempty"`
+	ID     cluster.RequestID `json:"id,omitempty"`     // the same id sent twice acts once; "" is a new one
+	Reason string            `json:"reason,omitempty"` // start-alone and fence: for the log
+	Cause  cluster.EventID   `json:"cause,omitempty"`
 }
 
 // GuestOp asks for something to be done with a guest's power.

@@ -216,12 +216,19 @@ func (d *Daemon) Monitor(ctx context.Context, name cluster.MonitorName, verb str
 	return &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a monitor cannot be asked to %s", verb), Hint: "suspend, resume, rehearse"}
 }
 
-// Node lets a node leave by plan, return, or out of its quarantine.
+// Node lets a node leave by plan, return, or out of its quarantine, this one start
+// without the others, or another be forced off.
 func (d *Daemon) Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error) {
+	switch verb {
+	case "start-alone":
+		return d.startAlone(ctx, n, op)
+	case "fence":
+		return d.fenceNode(ctx, n, op)
+	}
 	kinds := map[string]admission.Kind{"leave": admission.NodeLeave, "return": admission.NodeReturn, "release": admission.NodeRelease}
 	kind, known := kinds[verb]
 	if !known {
-		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a node cannot be asked to %s", verb), Hint: "leave, return, release"}
+		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a node cannot be asked to %s", verb), Hint: "leave, return, release, start-alone, fence"}
 	}
 	a, err := d.newAsk(kind, op.ID, op.Cause)
 	if err != nil {

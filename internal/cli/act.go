@@ -261,7 +261,7 @@ func (t *teller) rest(ctx context.Context) {
 }
 
 func (p *program) node() *cobra.Command {
-	c := &cobra.Command{Use: "node", Short: "Let nodes leave and return",
+	c := &cobra.Command{Use: "node", Short: "Let nodes leave and return, start one alone, force one off",
 		Long: `A node that leaves by plan hands its groups over first and is given none until it
 returns or its daemon starts anew. Stopping the daemon is such a leave too.`,
 		Example: `  tasuki node leave CLP-1
@@ -285,6 +285,7 @@ alone.`, "  tasuki node release CLP-1"},
 				return err
 			}})
 	}
+	c.AddCommand(p.nodeStartAlone(), p.nodeFence())
 	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "list", Short: "Show the nodes",
 		Long: "Show the nodes and their addresses. An address from which no heartbeats arrive,\nthough the node is up, is marked as silent.", Example: "  tasuki node list", Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -234,9 +234,14 @@ func (c *Client) Monitor(ctx context.Context, m cluster.MonitorName, verb string
 	return out, c.Do(ctx, "POST", "/v1/monitors/"+url.PathEscape(string(m))+"/"+verb, op, &out)
 }
 
-// Node lets a node leave or return.
+// Node lets a node leave or return, or start alone.
 func (c *Client) Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (out api.Begun, err error) {
 	return out, c.Do(ctx, "POST", "/v1/nodes/"+url.PathEscape(string(n))+"/"+verb, op, &out)
+}
+
+// Fence has a node forced off and waits until that is confirmed, at most so long.
+func (c *Client) Fence(ctx context.Context, n cluster.NodeName, op api.NodeOp, wait time.Duration) (out api.Begun, err error) {
+	return out, c.do(ctx, wait, "POST", "/v1/nodes/"+url.PathEscape(string(n))+"/fence", op, &out)
 }
 
 // CheckFences tries the fence devices of a node, or of all others; it waits as

@@ -118,3 +118,22 @@ func (m *Machine) fencing() bool {
 	}
 	return false
 }
+
+// orderFence follows an operator's order: it is tried at once, whatever came of
+// an earlier attempt.
+func (m *Machine) orderFence(o Fence) {
+	if f := m.fences[o.Node]; f != nil && f.run == 0 {
+		delete(m.fences, o.Node)
+	}
+	m.fenceOff(o.Node, o.Why, o.Cause)
+}
+
+// FenceOf says what came of forcing a node off: whether it is off, whether that is
+// still being tried, or why it failed.
+func (m *Machine) FenceOf(n cluster.NodeName) (off, busy bool, why string) {
+	f := m.fences[n]
+	if f == nil {
+		return false, false, "it was heard again"
+	}
+	return f.off > 0, f.run > 0, f.why
+}

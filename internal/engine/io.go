@@ -29,6 +29,7 @@ type Event struct {
 	Pinged   *Pinged
 	Fenced   *Fenced
 	Alone    *Alone
+	Fence    *Fence
 	Log      *api.Event // a line from outside; id, node and time are filled in
 	Rehearse *Rehearse
 	Leave    bool // stop by plan: groups move away, then Effects.Exit
@@ -116,6 +117,13 @@ type Fenced struct {
 type Alone struct {
 	Author string
 	Reason string
+}
+
+// Fence is an operator's order to force another node off.
+type Fence struct {
+	Node  cluster.NodeName
+	Why   string
+	Cause cluster.EventID
 }
 
 // Effects is what a Step wants done, in the order of the fields.

@@ -272,6 +272,8 @@ func (m *Machine) take(ev Event) {
 		m.takePinged(*ev.Pinged)
 	case ev.Fenced != nil:
 		m.takeFenced(*ev.Fenced)
+	case ev.Fence != nil:
+		m.orderFence(*ev.Fence)
 	case ev.Alone != nil:
 		m.startAlone(*ev.Alone)
 	case ev.Log != nil:

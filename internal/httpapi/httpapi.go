@@ -310,7 +310,7 @@ func (s *server) acting() {
 		Verb string `path:"verb"`
 		Body api.NodeOp
 	}
-	register(s, insiders, "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, or out of its quarantine", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
+	register(s, insiders, "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, out of its quarantine, start without the others, or be forced off", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
 		return answer(s.b.Node(ctx, cluster.NodeName(i.Node), i.Verb, i.Body))
 	})
 	register(s, insiders, "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
