@@ -14,7 +14,7 @@ import (
 // Choice is the outcome: a node, or none, and why the others were passed over.
 type Choice struct {
 	Node   cluster.NodeName // "" if no node can take the group
-	Passed []string         // one sentence for each node that was passed over
+	Passed []string         // one sentence for each node that was passed over before it
 	// LastResort is set where Node is not: a node that is quarantined and could
 	// run the group all the same.
 	LastResort cluster.NodeName
@@ -44,13 +44,10 @@ func Choose(s *state.State, g *config.Group, avoid cluster.NodeName) Choice {
 			}
 			continue
 		}
-		if c.Node == "" {
-			c.Node = n
-		}
+		c.Node = n
+		return c
 	}
-	if c.Node == "" {
-		c.LastResort = last
-	}
+	c.LastResort = last
 	return c
 }
 

@@ -96,10 +96,14 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 		if at >= t.Long {
 			return out
 		}
-		out = append(out, Fault{
+		f := Fault{
 			At: at, Kind: kinds[rng.IntN(len(kinds))], A: names[rng.IntN(len(names))], B: names[rng.IntN(len(names))],
 			Path: rng.IntN(3) - 1, For: time.Duration(rng.ExpFloat64() * float64(2*time.Second)), Much: rng.IntN(100),
-		})
+		}
+		if f.Kind == Device { // nobody sees at once that one has failed
+			f.For *= 15
+		}
+		out = append(out, f)
 	}
 }
 

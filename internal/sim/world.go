@@ -52,6 +52,10 @@ type World struct {
 	// Watchdog is the time-out of every node's watchdog; 0 is none.
 	Watchdog time.Duration
 
+	// Beats and BeatBytes count the heartbeats that were sent, once for each path,
+	// and their payload.
+	Beats, BeatBytes int
+
 	// Log is every event of every node in the order of the world's clock.
 	Log []api.Event
 	// Scripts is every script of a ladder that was run, as NODE SCRIPT ACTION.
@@ -564,6 +568,7 @@ func (w *World) transmit(n *Node, eff engine.Effects) {
 			continue
 		}
 		for _, path := range b.Paths {
+			w.Beats, w.BeatBytes = w.Beats+1, w.BeatBytes+len(b.Payload)
 			if !w.cut[link{n.name, b.To, path}] {
 				w.datagram(n, to, engine.Event{Beat: &engine.BeatIn{From: n.name, Path: path, Payload: b.Payload}})
 			}
