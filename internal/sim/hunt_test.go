@@ -155,6 +155,9 @@ func TestHunt(t *testing.T) {
 	long := time.Duration(env(t, "HOURS", 2.0/60) * float64(time.Hour))
 	all := env(t, "SEEDS", uint64(120))
 	only := os.Getenv("NODES")
+	var told tally
+	began := time.Now()
+	t.Cleanup(func() { told.print(t, time.Since(began)) })
 	if _, known := terrains[only]; only != "" && !known {
 		t.Fatalf("NODES is one of %v, not %q", slices.Sorted(maps.Keys(terrains)), only)
 	}
@@ -177,7 +180,7 @@ func TestHunt(t *testing.T) {
 			for range 2 {
 				wait.Go(func() {
 					for seed := next.Add(1); seed <= seeds && !t.Failed(); seed = next.Add(1) {
-						hunt(t, name, terrain, seed)
+						told.add(name, terrain, hunt(t, name, terrain, seed))
 					}
 				})
 			}
@@ -186,14 +189,52 @@ func TestHunt(t *testing.T) {
 	}
 }
 
-func hunt(t *testing.T, name string, terrain Terrain, seed uint64) {
+func hunt(t *testing.T, name string, terrain Terrain, seed uint64) []Fault {
 	t.Helper()
 	faults := terrain.Faults(nodesOf(terrain), seed)
 	why, _ := Hunt(terrain, seed, faults)
 	if why == "" {
-		return
+		return faults
 	}
 	t.Errorf("%s: seed %d, %d faults: %s\nreplay: make sim NODES=%s HOURS=%g SEED=%d", name, seed, len(faults), why, name, terrain.Long.Hours(), seed)
+	return faults
+}
+
+// tally counts what a hunt has tried.
+type tally struct {
+	mu      sync.Mutex
+	stories map[string]int
+	hours   float64
+	faults  map[Kind]int
+}
+
+func (y *tally) add(name string, terrain Terrain, faults []Fault) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.stories == nil {
+		y.stories, y.faults = map[string]int{}, map[Kind]int{}
+	}
+	y.stories[name]++
+	y.hours += terrain.Long.Hours()
+	for _, f := range faults {
+		y.faults[f.Kind]++
+	}
+}
+
+func (y *tally) print(t *testing.T, took time.Duration) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	sum := 0
+	for _, n := range y.faults {
+		sum += n
+	}
+	t.Logf("%.0f hours with %d faults in %s", y.hours, sum, took.Round(time.Second))
+	for _, name := range slices.Sorted(maps.Keys(y.stories)) {
+		t.Logf("  %-8s %5d stories", name, y.stories[name])
+	}
+	for _, k := range slices.Sorted(maps.Keys(y.faults)) {
+		t.Logf("  %-15s %7d times", k, y.faults[k])
+	}
 }
 
 // replay tells one story again, with as few of its faults as break it.
