@@ -36,6 +36,19 @@ type NodeOp struct {
 	Cause  cluster.EventID   `json:"cause,omitempty"`
 }
 
+// MaintenanceOp begins or ends the maintenance of a node, a group or the cluster,
+// of which one is named.
+type MaintenanceOp struct {
+	ID      cluster.RequestID `json:"id,omitempty"` // the same id sent twice acts once; "" is a new one
+	Node    cluster.NodeName  `json:"node,omitempty"`
+	Group   cluster.GroupName `json:"group,omitempty"`
+	Cluster bool              `json:"cluster,omitempty"`
+	Reason  string            `json:"reason,omitempty"` // to begin one
+	For     time.Duration     `json:"for,omitempty"`    // 0: 8 hours
+	Drain   bool              `json:"drain,omitempty"`  // of a node: its groups move away
+	Cause   cluster.EventID   `json:"cause,omitempty"`
+}
+
 // GuestOp asks for something to be done with a guest's power.
 type GuestOp struct {
 	Cause cluster.EventID `json:"cause,omitempty"`

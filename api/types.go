@@ -31,22 +31,23 @@ func (e *Error) Error() string { return e.Message }
 
 // Status is the whole cluster as one node sees it.
 type Status struct {
-	Cluster    cluster.Name       `json:"cluster"`
-	Node       cluster.NodeName   `json:"node"`   // who answers
-	Leader     cluster.NodeName   `json:"leader"` // "" if there is none
-	Generation cluster.Generation `json:"generation"`
-	Solo       bool               `json:"solo"`     // consensus runs with this node alone
-	Quorum     bool               `json:"quorum"`   // a majority (or a solo node) can decide
-	Survives   int                `json:"survives"` // how many more faults can be survived
-	Why        string             `json:"why"`      // the sentence behind Survives
-	Config     ConfigVersion      `json:"config"`
-	Nodes      []Node             `json:"nodes"`
-	Groups     []Group            `json:"groups"`
-	Monitors   []Monitor          `json:"monitors"`
-	Links      []Link             `json:"links"`
-	Networks   []Network          `json:"networks,omitempty"`
-	Time       *Timekeeping       `json:"time,omitempty"` // of the node that answers
-	Version    string             `json:"version"`
+	Cluster     cluster.Name       `json:"cluster"`
+	Node        cluster.NodeName   `json:"node"`   // who answers
+	Leader      cluster.NodeName   `json:"leader"` // "" if there is none
+	Generation  cluster.Generation `json:"generation"`
+	Solo        bool               `json:"solo"`     // consensus runs with this node alone
+	Quorum      bool               `json:"quorum"`   // a majority (or a solo node) can decide
+	Survives    int                `json:"survives"` // how many more faults can be survived
+	Why         string             `json:"why"`      // the sentence behind Survives
+	Config      ConfigVersion      `json:"config"`
+	Nodes       []Node             `json:"nodes"`
+	Groups      []Group            `json:"groups"`
+	Monitors    []Monitor          `json:"monitors"`
+	Links       []Link             `json:"links"`
+	Maintenance []Maintenance      `json:"maintenance,omitempty"`
+	Networks    []Network          `json:"networks,omitempty"`
+	Time        *Timekeeping       `json:"time,omitempty"` // of the node that answers
+	Version     string             `json:"version"`
 }
 
 // ConfigVersion names one state of the cluster file.
@@ -71,6 +72,20 @@ type Node struct {
 	Why        string            `json:"why,omitempty"`
 	Quarantine *Quarantine       `json:"quarantine,omitempty"`
 	Fence      []FenceState      `json:"fence,omitempty"` // how it can be forced off; of the node that answers itself it is not checked
+}
+
+// Maintenance is a time in which somebody works on a node, a group, or where both
+// are empty on the whole cluster.
+type Maintenance struct {
+	Node        cluster.NodeName  `json:"node,omitempty"`
+	Group       cluster.GroupName `json:"group,omitempty"`
+	What        string            `json:"what"` // for people
+	Owner       string            `json:"owner"`
+	Reason      string            `json:"reason"`
+	Since       time.Time         `json:"since"`
+	Until       time.Time         `json:"until"`
+	Drain       bool              `json:"drain,omitempty"` // the node's groups move away
+	Unprotected string            `json:"unprotected"`     // what is not done meanwhile
 }
 
 // Quarantine is why a node is given no groups, unless no other node can run them.

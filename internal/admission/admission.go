@@ -32,7 +32,9 @@ const (
 	Commands      Kind = "commands"      // ready commands of the node itself: reports, tokens, links, suspensions
 	NodeLeave     Kind = "node-leave"
 	NodeReturn    Kind = "node-return"
-	NodeRelease   Kind = "node-release" // from its quarantine
+	NodeRelease   Kind = "node-release"    // from its quarantine
+	MaintainOn    Kind = "maintenance-on"  // of Node or Group, or where both are empty of the cluster
+	MaintainOff   Kind = "maintenance-off" //
 	ConfigApply   Kind = "config-apply"
 	TokenUse      Kind = "token-use" // a token is good once
 )
@@ -55,6 +57,9 @@ type Ask struct {
 	Wall     time.Time            `json:"wall"`
 	After    string               `json:"after,omitempty"` // a final action that follows a stop
 	Auto     bool                 `json:"auto,omitempty"`  // the recovery of a monitor asks, not a person
+	Author   string               `json:"author,omitempty"`
+	For      time.Duration        `json:"for,omitempty"`   // of a maintenance; 0: DefaultMaintenance
+	Drain    bool                 `json:"drain,omitempty"` // of a node's maintenance: its groups move away
 }
 
 func refuse(code, hint, format string, args ...any) *api.Error {
@@ -78,6 +83,8 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return done(a, "done", a.Commands...), nil
 	case NodeLeave, NodeReturn, NodeRelease:
 		return admitNode(s, a)
+	case MaintainOn, MaintainOff:
+		return admitMaintenance(s, a)
 	case ConfigApply:
 		return admitConfig(s, a)
 	case TokenUse:
@@ -124,6 +131,9 @@ func admitGroup(s *state.State, a Ask) (state.Entry, *api.Error) {
 	if a.Limit > 0 && gs.Failovers[a.Count] >= a.Limit {
 		return state.Entry{}, refuse("counter-used-up", fmt.Sprintf("tasuki group clear %s forgets the counters", g.Name),
 			"%s has already moved group %s %d times", a.Count, g.Name, gs.Failovers[a.Count])
+	}
+	if why := s.Suspended(g.Name); a.Auto && why != "" {
+		return state.Entry{}, refuse("in-maintenance", "tasuki maintenance off ends it, tasuki maintenance list shows it", "%s", why)
 	}
 	if a.Auto && gs.Held != nil && a.Kind != GroupRestart {
 		return state.Entry{}, refuse("held", fmt.Sprintf("tasuki group release %s", g.Name), "group %s is held where it is: %s", g.Name, gs.Held.Why)
@@ -175,7 +185,7 @@ func planStart(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.P
 	}
 	p.From = gs.Owner // a failed group is stopped first, then started anew
 	if p.To = a.To; p.To != "" {
-		if why := placement.Unfit(s, g, p.To); why != "" {
+		if why := unfit(s, g, p.To); why != "" {
 			return p, refuse("node-unfit", "tasuki status shows the nodes", "group %s cannot start on %s: %s", g.Name, p.To, why)
 		}
 		return p, nil
@@ -232,7 +242,7 @@ func planMove(s *state.State, g *config.Group, gs *state.Group, a Ask) (state.Pl
 		return p, refuse("already-there", "name another node, or none", "group %s is already on %s", g.Name, gs.Owner)
 	}
 	if p.To = a.To; p.To != "" {
-		if why := placement.Unfit(s, g, p.To); why != "" {
+		if why := unfit(s, g, p.To); why != "" {
 			return p, refuse("standby-down", "the group keeps running where it is",
 				"group %s cannot move from %s to %s: %s", g.Name, gs.Owner, p.To, why)
 		}

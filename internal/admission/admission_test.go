@@ -131,6 +131,18 @@ func TestRefusals(t *testing.T) {
 		"release of no node":                    {nil, Ask{Kind: NodeRelease, Node: "z"}, "no-such-node", "z"},
 		"release of a node that is free":        {nil, Ask{Kind: NodeRelease, Node: "b"}, "not-quarantined", "b"},
 		"a move to nothing but a quarantine":    {quarantined, Ask{Kind: GroupMove, Group: "db"}, "standby-down", "a is quarantined until"},
+		"maintenance of no node":                {nil, Ask{Kind: MaintainOn, Node: "z", Why: "x"}, "no-such-node", "z"},
+		"maintenance of no group":               {nil, Ask{Kind: MaintainOn, Group: "z", Why: "x"}, "no-such-group", "z"},
+		"maintenance of two things":             {nil, Ask{Kind: MaintainOn, Group: "web", Node: "a", Why: "x"}, "bad-request", "two"},
+		"maintenance without a reason":          {nil, Ask{Kind: MaintainOn, Group: "web"}, "bad-request", "reason"},
+		"maintenance for a moment":              {nil, Ask{Kind: MaintainOn, Group: "web", Why: "x", For: time.Second}, "bad-request", "1s"},
+		"maintenance for ever":                  {nil, Ask{Kind: MaintainOn, Group: "web", Why: "x", For: 1e4 * time.Hour}, "bad-request", "10000h"},
+		"maintenance for a negative time":       {nil, Ask{Kind: MaintainOn, Why: "x", For: -time.Hour}, "bad-request", "-1h"},
+		"drain of a group":                      {nil, Ask{Kind: MaintainOn, Group: "web", Why: "x", Drain: true}, "bad-request", "group web"},
+		"end of a maintenance that is not":      {nil, Ask{Kind: MaintainOff, Group: "web"}, "not-in-maintenance", "group web"},
+		"a monitor's restart in maintenance":    {worked("", "web"), Ask{Kind: GroupRestart, Group: "web", Auto: true}, "in-maintenance", "patches"},
+		"a monitor's failover in maintenance":   {worked("", ""), Ask{Kind: GroupFailover, Group: "web", Auto: true}, "in-maintenance", "patches"},
+		"a move to a drained node":              {worked("b", ""), Ask{Kind: GroupMove, Group: "web", To: "b"}, "standby-down", "move away"},
 		"release of no group":                   {nil, Ask{Kind: GroupRelease, Group: "z"}, "no-such-group", "z"},
 		"release of a group that is not held":   {nil, Ask{Kind: GroupRelease, Group: "web"}, "not-held", "web"},
 		"a monitor's failover of a held group":  {held, Ask{Kind: GroupFailover, Group: "web", Count: "check", Auto: true}, "held", "3 failovers"},
@@ -311,6 +323,42 @@ func TestQuarantinedNode(t *testing.T) {
 	}
 }
 
+// worked has a maintenance begin; a node is drained.
+func worked(n cluster.NodeName, g cluster.GroupName) func(*state.State) {
+	return func(s *state.State) {
+		m := state.Maintenance{Node: n, Group: g, Owner: "root", Reason: "patches", Until: time.Unix(1e9, 0), Drain: n != ""}
+		apply(s, state.Command{Maintain: &state.Maintain{Key: m.Key(), Set: &m}})
+	}
+}
+
+func TestMaintenance(t *testing.T) {
+	s := world(t)
+	on := Ask{ID: "r1", Kind: MaintainOn, Group: "web", Why: "patches", Author: "root", Wall: time.Unix(1000, 0)}
+	for _, a := range []Ask{on, on, {ID: "r2", Kind: MaintainOn, Node: "b", Why: "disks", Drain: true, For: time.Hour, Wall: on.Wall}} {
+		e, no := Admit(s, a)
+		if no != nil {
+			t.Fatal(no)
+		}
+		s.Apply(e)
+	}
+	is := s.Maintenances()
+	if len(is) != 2 || is[0].Owner != "root" || is[0].Reason != "patches" || is[0].Until.Sub(on.Wall) != 8*time.Hour || !is[1].Drain || is[1].Until.Sub(on.Wall) != time.Hour {
+		t.Errorf("%+v", is)
+	}
+	for _, a := range []Ask{{Kind: GroupRestart, Group: "web"}, {Kind: GroupMove, Group: "web"}, {Kind: GroupStop, Group: "web"}} {
+		if _, no := Admit(s, a); no != nil {
+			t.Errorf("who asks himself is obeyed: %s: %s", a.Kind, no)
+		}
+	}
+	e, no := Admit(s, Ask{ID: "r3", Kind: MaintainOff, Group: "web"})
+	if no != nil {
+		t.Fatal(no)
+	}
+	if s.Apply(e); s.Suspended("web") != "" {
+		t.Error("it goes on")
+	}
+}
+
 func TestHeldGroup(t *testing.T) {
 	s := world(t)
 	held(s)
@@ -422,19 +470,23 @@ func TestLaws(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		for _, in := range []func(*state.State){moving, offline, stuck, fallen, alone, counted, held, quarantined} {
+		for _, in := range []func(*state.State){moving, offline, stuck, fallen, alone, counted, held, quarantined, worked("a", ""), worked("", "web")} {
 			if rapid.SampledFrom([]bool{false, false, true}).Draw(rt, "in") && s.Groups["web"].Plan == nil && s.Groups["web"].Owner == "a" {
 				in(s)
 			}
 		}
 		a := Ask{ID: "r1",
-			Kind:     rapid.SampledFrom([]Kind{GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart, GroupClear, GroupRelease, NodeRelease, NodeLeave, TokenUse, "dance"}).Draw(rt, "kind"),
+			Kind:     rapid.SampledFrom([]Kind{GroupStart, GroupStop, GroupMove, GroupFailover, GroupRestart, GroupClear, GroupRelease, NodeRelease, MaintainOn, MaintainOff, NodeLeave, TokenUse, "dance"}).Draw(rt, "kind"),
 			Group:    rapid.SampledFrom([]cluster.GroupName{"web", "web", "db", "mail", ""}).Draw(rt, "group"),
 			Node:     rapid.SampledFrom([]cluster.NodeName{"a", "b", "c", "z"}).Draw(rt, "node"),
 			To:       rapid.SampledFrom([]cluster.NodeName{"", "", "a", "b", "c", "z"}).Draw(rt, "to"),
 			Count:    rapid.SampledFrom([]string{"", "check"}).Draw(rt, "count"),
 			Limit:    rapid.IntRange(0, 3).Draw(rt, "limit"),
 			Resource: rapid.SampledFrom([]cluster.ResourceName{"", "ip", "base"}).Draw(rt, "resource"),
+		}
+		a.Why = rapid.SampledFrom([]string{"", "patches"}).Draw(rt, "why")
+		if a.Kind == MaintainOn || a.Kind == MaintainOff {
+			a.Node = rapid.SampledFrom([]cluster.NodeName{"", "a"}).Draw(rt, "of")
 		}
 		a.Auto = rapid.Bool().Draw(rt, "auto")
 		if a.Kind == GroupRestart && s.File().GroupOf(a.Resource) != s.File().Group(a.Group) {

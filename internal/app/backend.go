@@ -239,6 +239,25 @@ func (d *Daemon) Node(ctx context.Context, n cluster.NodeName, verb string, op a
 	return api.Begun{Text: ans.Text}, orNil(no)
 }
 
+// Maintenance begins or ends the maintenance of a node, a group or the cluster.
+func (d *Daemon) Maintenance(ctx context.Context, owner, verb string, op api.MaintenanceOp) (api.Begun, error) {
+	kinds := map[string]admission.Kind{"on": admission.MaintainOn, "off": admission.MaintainOff}
+	kind, known := kinds[verb]
+	if !known {
+		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a maintenance cannot be asked to %s", verb), Hint: "on, off"}
+	}
+	if op.Cluster == (op.Node != "" || op.Group != "") {
+		return api.Begun{}, &api.Error{Code: "bad-request", Message: "a maintenance is of a node, of a group or of the cluster: name one of them", Hint: "--node NODE, --group GROUP or --cluster"}
+	}
+	a, err := d.newAsk(kind, op.ID, op.Cause)
+	if err != nil {
+		return api.Begun{}, err
+	}
+	a.Node, a.Group, a.Author, a.Why, a.For, a.Drain = op.Node, op.Group, owner, op.Reason, op.For, op.Drain
+	ans, no := d.ask(ctx, a)
+	return api.Begun{Text: ans.Text}, orNil(no)
+}
+
 // Log writes a line of the operator's log.
 func (d *Daemon) Log(ctx context.Context, l api.LogLine) (api.Logged, error) {
 	if l.Module == "" {

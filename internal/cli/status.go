@@ -81,6 +81,10 @@ func (p *program) printStatus(s *api.Status, verbose bool) {
 		faults = "no further fault"
 	}
 	fmt.Fprintf(p.out, "\ncan survive: %s (%s)\n", p.paint(s.Survives > 0, faults), s.Why)
+	if len(s.Maintenance) > 0 {
+		fmt.Fprintln(p.out, "\nin maintenance")
+		p.printMaintenance(s)
+	}
 	w := nameColumn(s)
 	fmt.Fprintln(p.out, "\nnodes")
 	for _, n := range s.Nodes {

@@ -244,6 +244,11 @@ func (c *Client) Fence(ctx context.Context, n cluster.NodeName, op api.NodeOp, w
 	return out, c.do(ctx, wait, "POST", "/v1/nodes/"+url.PathEscape(string(n))+"/fence", op, &out)
 }
 
+// Maintenance begins or ends the maintenance of a node, a group or the cluster.
+func (c *Client) Maintenance(ctx context.Context, verb string, op api.MaintenanceOp) (out api.Begun, err error) {
+	return out, c.Do(ctx, "POST", "/v1/maintenance/"+verb, op, &out)
+}
+
 // CheckFences tries the fence devices of a node, or of all others; it waits as
 // long as that takes, at most so long.
 func (c *Client) CheckFences(ctx context.Context, n cluster.NodeName, wait time.Duration) (out []api.NodeFence, err error) {

@@ -43,6 +43,9 @@ func Decide(s *state.State, v View) []state.Command {
 	if len(cmds) > 0 {
 		return cmds // groups are decided on the state that follows
 	}
+	if cmds = decideMaintenance(s, v); len(cmds) > 0 {
+		return cmds
+	}
 	for i := range f.Groups {
 		if c := decideGroup(s, v, &f.Groups[i]); c != nil {
 			cmds = append(cmds, *c)
@@ -122,10 +125,10 @@ func failback(s *state.State, v View, came cluster.NodeName) []state.Command {
 	for i := range f.Groups {
 		g := &f.Groups[i]
 		gs := s.Groups[g.Name]
-		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came || gs.Held != nil {
+		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came || gs.Held != nil || s.Suspended(g.Name) != "" {
 			continue
 		}
-		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came || !livedOn(s, v, gs.Owner) {
+		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came || maintained(s, came) || !livedOn(s, v, gs.Owner) {
 			continue
 		}
 		cmds = append(cmds, begin(g.Name, gs, state.Plan{
@@ -150,7 +153,7 @@ func elsewhere(s *state.State, v View, booted cluster.NodeName) []state.Command 
 	f := s.File()
 	for _, name := range s.OwnedBy(booted) {
 		g, gs := f.Group(name), s.Groups[name]
-		if g == nil || g.Failover != config.Auto || !gs.Wanted {
+		if g == nil || g.Failover != config.Auto || !gs.Wanted || s.Suspended(name) != "" {
 			continue
 		}
 		i := slices.IndexFunc(g.Nodes, func(n cluster.NodeName) bool {
@@ -191,6 +194,12 @@ func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
 		if n := s.Nodes[gs.Owner]; n != nil && n.Leaving && (gs.Phase == cluster.PhaseOnline || gs.Phase == cluster.PhaseFailed && failed != nil) {
 			return evacuate(s, g, gs)
 		}
+	}
+	if s.Suspended(g.Name) != "" {
+		return goOn(s, v, g, gs)
+	}
+	if c := drain(s, g, gs); c != nil {
+		return c
 	}
 	switch gs.Phase {
 	case cluster.PhaseOffline:

@@ -114,6 +114,10 @@ func text(cmds []state.Command) string {
 			parts = append(parts, string(c.Quarantine.Node)+" quarantined")
 		case c.Quarantine != nil:
 			parts = append(parts, string(c.Quarantine.Node)+" released")
+		case c.Maintain != nil && c.Maintain.Set != nil:
+			parts = append(parts, c.Maintain.Key+" warned")
+		case c.Maintain != nil:
+			parts = append(parts, c.Maintain.Key+" ends")
 		case c.Forget != nil:
 			parts = append(parts, string(c.Forget.Group)+" forgets")
 		default:

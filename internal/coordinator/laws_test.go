@@ -72,6 +72,12 @@ func (w *world) decide(rt *rapid.T) (quiet bool) {
 		if b.Plan.Why == "" || to != "" && !slices.Contains(g.Nodes, to) {
 			rt.Fatalf("%s: %+v", text(cmds), b.Plan)
 		}
+		if n := w.s.Nodes[gs.Owner]; w.s.Suspended(b.Group) != "" && !nodes && (n == nil || !n.Leaving) && (gs.Owner != "" || to != gs.Previous) {
+			rt.Fatalf("something is done for group %s, %s: %+v", b.Group, w.s.Suspended(b.Group), b.Plan)
+		}
+		if m := maintained(w.s, to); m && b.Plan.From != to && !nodes {
+			rt.Fatalf("group %s is sent to %s, which is in maintenance", b.Group, to)
+		}
 		if gs.Held != nil && b.Plan.Action == state.ActionFailover {
 			rt.Fatalf("group %s is failed over though it is held: %+v", b.Group, b.Plan)
 		}
@@ -179,8 +185,18 @@ func (w *world) happen(rt *rapid.T, n cluster.NodeName) {
 // ask lets an operator or a monitor ask for something.
 func (w *world) ask(rt *rapid.T, g cluster.GroupName, n cluster.NodeName) {
 	kinds := []admission.Kind{admission.GroupStart, admission.GroupStop, admission.GroupMove, admission.GroupFailover,
-		admission.GroupRestart, admission.GroupClear, admission.GroupRelease, admission.NodeRelease, admission.NodeLeave, admission.NodeReturn}
+		admission.GroupRestart, admission.GroupClear, admission.GroupRelease, admission.NodeRelease, admission.MaintainOn, admission.MaintainOff, admission.NodeLeave, admission.NodeReturn}
 	a := admission.Ask{Kind: rapid.SampledFrom(kinds).Draw(rt, "kind"), Group: g, Node: n, Wall: w.wall, Auto: rapid.Bool().Draw(rt, "auto")}
+	switch a.Why = "work"; { // a maintenance is of one thing
+	case a.Kind != admission.MaintainOn && a.Kind != admission.MaintainOff:
+		a.Why = ""
+	case rapid.Bool().Draw(rt, "of the node"):
+		a.Group, a.Drain = "", rapid.Bool().Draw(rt, "drain")
+	case rapid.Bool().Draw(rt, "of the group"):
+		a.Node = ""
+	default:
+		a.Node, a.Group = "", ""
+	}
 	if rapid.Bool().Draw(rt, "to") {
 		a.To = n
 	}
@@ -208,6 +224,7 @@ func (w *world) check(rt *rapid.T) {
 // heal brings everything back and lets it come to rest.
 func (w *world) heal(rt *rapid.T) {
 	w.over = true
+	w.wall = w.wall.Add(1000 * time.Hour) // every maintenance and quarantine ends
 	for _, m := range w.nodes {
 		m.heard, m.expired = true, false
 	}

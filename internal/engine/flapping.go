@@ -24,6 +24,8 @@ func (m *Machine) narrateFlapping(c state.Command, b before) {
 		}
 		m.event(cluster.LevelWarn, "rc", "group-held", now.Cause, fields,
 			"Group %s is held where it is: %s. No failure of its resources or monitors moves it before: tasuki group release %s", c.Hold.Group, now.Held.Why, c.Hold.Group)
+	case c.Maintain != nil:
+		m.narrateMaintenance(c.Maintain, b)
 	case c.Quarantine != nil:
 		m.narrateQuarantine(c.Quarantine, b)
 	case c.Begin != nil:

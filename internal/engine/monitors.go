@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -33,6 +32,7 @@ type watch struct {
 	groups   []cluster.GroupName        // the rung is done when none of these has a plan
 	climbing bool                       // a rung is under way beyond its script
 	refused  string
+	withheld bool // what it acts on is in maintenance: the ladder stays where it is
 }
 
 // verdictOf is what one node tells the others of one monitor.
@@ -76,7 +76,7 @@ func (m *Machine) takeProbe(p Probe) {
 	switch {
 	case changed:
 		m.judged(w)
-	case w.tracker.Verdict() == cluster.VerdictBad && !p.Good:
+	case w.tracker.Verdict() == cluster.VerdictBad && !p.Good && m.withheld(w) == "":
 		m.act(w, w.ladder.Step(m.now, recovery.Event{Kind: recovery.Bad, Code: w.tracker.Code(), Text: w.tracker.Text()}))
 	}
 }
@@ -122,6 +122,11 @@ func (m *Machine) judged(w *watch) {
 	case now == cluster.VerdictBad:
 		w.cause = m.event(cluster.LevelError, recovery.Module, recovery.CodeDetected, "", fields, "%s",
 			recovery.Detected(name, w.tracker.Code(), w.tracker.Text()))
+		if why := m.withheld(w); why != "" {
+			m.event(cluster.LevelWarn, recovery.Module, "recovery-withheld", w.cause, fields, "The recovery of %s is withheld: %s.", name, reason(why))
+			w.withheld = true
+			return
+		}
 		m.act(w, w.ladder.Step(m.now, recovery.Event{Kind: recovery.Bad, Code: w.tracker.Code(), Text: w.tracker.Text()}))
 	case now == cluster.VerdictGood && !w.ladderGood():
 		m.event(cluster.LevelInfo, recovery.Module, recovery.CodeReturned, w.cause, fields, "%s", recovery.Returned(name))
@@ -211,7 +216,8 @@ func (m *Machine) climb(w *watch) {
 			return
 		}
 	}
-	w.groups, w.asked, w.climbing = m.targets(w), map[cluster.RequestID]bool{}, true
+	w.groups = slices.DeleteFunc(m.targets(w), func(g cluster.GroupName) bool { return m.st.Suspended(g) != "" })
+	w.asked, w.climbing = map[cluster.RequestID]bool{}, true
 	for _, g := range w.groups {
 		a := m.newAsk(kind, d.Why, w.cause)
 		a.Group, a.Auto = g, true
@@ -245,17 +251,6 @@ func (m *Machine) refuseRung(w *watch, why string) {
 	w.refused = why
 	m.event(cluster.LevelError, recovery.Module, "recovery-refused", w.cause, map[string]string{"monitor": string(w.config.Name)},
 		"The recovery of %s was refused: %s.", w.config.Name, reason(why))
-}
-
-// spared says why the monitor's final action must not end this node, with the
-// groups on it, or "".
-func (m *Machine) spared(w *watch) string {
-	for _, name := range m.targets(w) {
-		if gs := m.st.Groups[name]; gs != nil && gs.Owner == m.self && gs.Held != nil {
-			return fmt.Sprintf("group %s is held where it is: %s", name, gs.Held.Why)
-		}
-	}
-	return ""
 }
 
 // checkRung ends a rung whose plans have all ended.
@@ -309,6 +304,7 @@ func (m *Machine) checkMonitors() {
 			m.judged(w)
 		}
 		w.ladder.Tick(m.now)
+		m.checkWithheld(w)
 		m.checkRung(w)
 	}
 	if m.now >= m.tellAt {

@@ -11,13 +11,14 @@ import (
 // before is what narrate compares with: the groups and nodes that an entry may
 // change, as they were.
 type before struct {
-	groups  map[cluster.GroupName]state.Group
-	nodes   map[cluster.NodeName]state.Node
-	version uint64
+	maintenance map[string]state.Maintenance
+	groups      map[cluster.GroupName]state.Group
+	nodes       map[cluster.NodeName]state.Node
+	version     uint64
 }
 
 func (m *Machine) before(e state.Entry) before {
-	b := before{groups: map[cluster.GroupName]state.Group{}, nodes: map[cluster.NodeName]state.Node{}, version: m.st.Config.Version}
+	b := before{maintenance: map[string]state.Maintenance{}, groups: map[cluster.GroupName]state.Group{}, nodes: map[cluster.NodeName]state.Node{}, version: m.st.Config.Version}
 	for _, c := range e.Commands {
 		switch {
 		case c.Begin != nil:
@@ -27,6 +28,10 @@ func (m *Machine) before(e state.Entry) before {
 		case c.Quarantine != nil:
 			if n := m.st.Nodes[c.Quarantine.Node]; n != nil {
 				b.nodes[c.Quarantine.Node] = *n
+			}
+		case c.Maintain != nil:
+			if was, on := m.st.Maintenance[c.Maintain.Key]; on {
+				b.maintenance[c.Maintain.Key] = was
 			}
 		case c.Hold != nil:
 			b.keepGroup(m.st, c.Hold.Group)

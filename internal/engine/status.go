@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -43,6 +44,7 @@ func (m *Machine) Status() api.Status {
 		s.Links = append(s.Links, linkStatus(name, m.st.Links[name]))
 	}
 	s.Networks = m.networks()
+	s.Maintenance = m.maintenance()
 	s.Survives, s.Why = m.survives()
 	return s
 }
@@ -141,7 +143,7 @@ func (m *Machine) survives() (int, string) {
 		}
 		spare := 0
 		for _, n := range g.Nodes {
-			if n != gs.Owner && m.member(n) && placement.Able(m.st, g, n) {
+			if m.st.Suspended(g.Name) == "" && n != gs.Owner && m.member(n) && placement.Able(m.st, g, n) {
 				spare++
 			}
 		}
@@ -149,7 +151,7 @@ func (m *Machine) survives() (int, string) {
 			spareVotes = spare
 			why = fmt.Sprintf("group %s has %d other nodes that could take it", g.Name, spare)
 			if spare == 0 {
-				why = fmt.Sprintf("no other node could take group %s", g.Name)
+				why = cmp.Or(m.st.Suspended(g.Name), fmt.Sprintf("no other node could take group %s", g.Name))
 			}
 		}
 	}

@@ -70,6 +70,7 @@ type Backend interface {
 	Plan(ctx context.Context, id string, wait time.Duration) (api.PlanResult, error)
 	Monitor(ctx context.Context, m cluster.MonitorName, verb string, op api.MonitorOp) error
 	Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error)
+	Maintenance(ctx context.Context, owner, verb string, op api.MaintenanceOp) (api.Begun, error)
 	CheckFences(ctx context.Context, n cluster.NodeName) ([]api.NodeFence, error)
 	Log(ctx context.Context, l api.LogLine) (api.Logged, error)
 	Config(ctx context.Context, version uint64) (api.ConfigText, error)
@@ -312,6 +313,13 @@ func (s *server) acting() {
 	}
 	register(s, insiders, "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, out of its quarantine, start without the others, or be forced off", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
 		return answer(s.b.Node(ctx, cluster.NodeName(i.Node), i.Verb, i.Body))
+	})
+	type maintenanceIn struct {
+		Verb string `path:"verb"`
+		Body api.MaintenanceOp
+	}
+	register(s, insiders, "POST", "/v1/maintenance/{verb}", "maintenance", "Begin (on) or end (off) the maintenance of a node, a group or the cluster", func(ctx context.Context, i *maintenanceIn) (*body[api.Begun], error) {
+		return answer(s.b.Maintenance(ctx, CallerOf(ctx).Name, i.Verb, i.Body))
 	})
 	register(s, insiders, "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
 		return answer(s.b.CheckFences(ctx, i.Body.Node))

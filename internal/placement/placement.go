@@ -29,25 +29,24 @@ func (c Choice) Why() string {
 }
 
 // Choose returns the first node of the group's order of preference that is up
-// and neither excluded nor quarantined; avoid is a node that must not be chosen, or "".
+// and neither in maintenance, excluded nor quarantined; avoid is a node that
+// must not be chosen, or "".
 func Choose(s *state.State, g *config.Group, avoid cluster.NodeName) Choice {
 	var c Choice
-	last := cluster.NodeName("")
 	for _, n := range g.Nodes {
 		if n == avoid {
 			continue
 		}
 		if why := Refuse(s, g, n); why != "" {
 			c.Passed = append(c.Passed, why)
-			if last == "" && Able(s, g, n) {
-				last = n
+			if c.LastResort == "" && Able(s, g, n) {
+				c.LastResort = n
 			}
 			continue
 		}
-		c.Node = n
+		c.Node, c.LastResort = n, ""
 		return c
 	}
-	c.LastResort = last
 	return c
 }
 
@@ -69,6 +68,9 @@ func Able(s *state.State, g *config.Group, n cluster.NodeName) bool { return bar
 func barred(s *state.State, g *config.Group, n cluster.NodeName) string {
 	if why := Unfit(s, g, n); why != "" {
 		return why
+	}
+	if m, on := s.Maintenance[state.MaintenanceKey(n, "")]; on {
+		return m.Text()
 	}
 	if gs := s.Groups[g.Name]; gs != nil {
 		if why, excluded := gs.Excluded[n]; excluded {

@@ -40,6 +40,8 @@ import (
 //	ping NODE yes|no      whether arbitration's ping targets answer there
 //	move GROUP [NODE], failover, start, stop, restart, clear, release: asked at the first node that is up
 //	release-node NODE     end its quarantine, asked likewise
+//	maintenance[!] on node|group NAME DURATION [drain], on cluster DURATION, off node|group NAME, off cluster    asked likewise
+//	fail NODE RESOURCE TEXT…    it is seen to have failed there; when looked at again, it is found active
 //	move! … ERROR-CODE    the same, and it must be refused with that code
 //	leave NODE            stop the daemon by plan
 //	shared                two owners are expected from here on; exclusive ends it
@@ -144,14 +146,12 @@ func (s *Scenario) do(words []string) error {
 		return s.script(args)
 	case "link", "probe":
 		return s.probe(words[0], args)
+	case "fail":
+		return s.fail(node, cluster.ResourceName(arg(1)), strings.Join(args[min(2, len(args)):], " "))
 	case "ping":
 		w.pings[node] = arg(1) == "yes"
 	case "fence":
-		takes, err := time.ParseDuration(cmp.Or(arg(2), "0s"))
-		if err != nil {
-			return err
-		}
-		w.fences[node] = device{fails: arg(1) == "fails", lies: arg(1) == "lies", takes: takes}
+		return s.fence(node, arg(1), cmp.Or(arg(2), "0s"))
 	case "alone":
 		if e := w.nodes[node].machine.CanStartAlone(); e != nil {
 			return e
@@ -233,6 +233,25 @@ func (s *Scenario) script(args []string) error {
 	return err
 }
 
+func (s *Scenario) fence(n cluster.NodeName, does, takes string) error {
+	d, err := time.ParseDuration(takes)
+	if err != nil {
+		return err
+	}
+	s.world.fences[n] = device{fails: does == "fails", lies: does == "lies", takes: d}
+	return nil
+}
+
+func (s *Scenario) fail(n cluster.NodeName, r cluster.ResourceName, why string) error {
+	g := s.world.file.GroupOf(r)
+	if g == nil {
+		return fmt.Errorf("fail NODE RESOURCE TEXT")
+	}
+	node := s.world.nodes[n]
+	s.world.step(node, engine.Event{Failed: &engine.Failed{Group: g.Name, Epoch: node.machine.State().Groups[g.Name].Epoch, Resource: r, Why: why}})
+	return nil
+}
+
 func (s *Scenario) probe(verb string, args []string) error {
 	if len(args) < 3 {
 		return fmt.Errorf("%s NODE MONITOR STATE", verb)
@@ -257,18 +276,20 @@ func (s *Scenario) ask(verb string, args []string) error {
 		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear, "release": admission.GroupRelease, "release-node": admission.NodeRelease}
 	name, refused := strings.CutSuffix(verb, "!")
 	kind, known := kinds[name]
-	if !known || len(args) == 0 {
+	if (!known && name != "maintenance") || len(args) == 0 {
 		return fmt.Errorf("unknown command")
-	}
-	a := admission.Ask{Kind: kind, Group: cluster.GroupName(args[0])}
-	if kind == admission.NodeRelease {
-		a.Group, a.Node = "", cluster.NodeName(args[0])
 	}
 	code := ""
 	if refused {
 		code, args = args[len(args)-1], args[:len(args)-1]
 	}
-	if len(args) > 1 {
+	a := admission.Ask{Kind: kind, Group: cluster.GroupName(args[0])}
+	switch {
+	case kind == admission.NodeRelease:
+		a.Group, a.Node = "", cluster.NodeName(args[0])
+	case !known:
+		a = maintenance(args)
+	case len(args) > 1:
 		a.To = cluster.NodeName(args[1])
 	}
 	at := s.someone()
@@ -293,6 +314,28 @@ func (s *Scenario) ask(verb string, args []string) error {
 		return fmt.Errorf("refused: %s: %s", r.Err.Code, r.Err.Message)
 	}
 	return nil
+}
+
+// maintenance returns the ask of a line.
+func maintenance(args []string) admission.Ask {
+	a := admission.Ask{Kind: admission.MaintainOn, Author: "admin", Why: "work"}
+	if args[0] == "off" {
+		a.Kind = admission.MaintainOff
+	}
+	for i, word := range args[1:] {
+		d, err := time.ParseDuration(word)
+		switch {
+		case err == nil:
+			a.For = d
+		case word == "drain":
+			a.Drain = true
+		case args[i] == "node":
+			a.Node = cluster.NodeName(word)
+		case args[i] == "group":
+			a.Group = cluster.GroupName(word)
+		}
+	}
+	return a
 }
 
 func (s *Scenario) someone() cluster.NodeName {

@@ -59,6 +59,8 @@ func (s *State) apply(c Command) bool {
 		s.hold(*c.Hold)
 	case c.Quarantine != nil:
 		s.quarantine(*c.Quarantine)
+	case c.Maintain != nil:
+		s.maintain(*c.Maintain)
 	case c.Suspend != nil:
 		key := SuspendKey(c.Suspend.Monitor, c.Suspend.Node)
 		if c.Suspend.On {
@@ -103,6 +105,7 @@ func (s *State) setConfig(c SetConfig) bool {
 	maps.DeleteFunc(s.Groups, func(n cluster.GroupName, g *Group) bool {
 		return f.Group(n) == nil && g.Owner == ""
 	})
+	s.endMaintenance()
 	maps.DeleteFunc(s.Suspends, func(key string, _ bool) bool {
 		for _, m := range f.Monitors {
 			for _, n := range f.Nodes {

@@ -30,6 +30,7 @@ type Command struct {
 	Hold   *Hold      `json:"hold,omitempty"`
 
 	Quarantine *SetQuarantine `json:"quarantine,omitempty"`
+	Maintain   *Maintain      `json:"maintain,omitempty"`
 	Suspend    *Suspend       `json:"suspend,omitempty"`
 	Token      *SetToken      `json:"token,omitempty"`
 	Link       *SetLink       `json:"link,omitempty"`
@@ -130,6 +131,15 @@ type SetQuarantine struct {
 	Quarantine *Quarantine      `json:"quarantine,omitempty"`
 	Until      time.Time        `json:"until,omitzero"`
 	Why        string           `json:"why,omitempty"` // of an end
+}
+
+// Maintain begins or changes a maintenance. Where Set is nil it ends the one
+// until Until.
+type Maintain struct {
+	Key   string       `json:"key"` // MaintenanceKey
+	Set   *Maintenance `json:"set,omitempty"`
+	Until time.Time    `json:"until,omitzero"`
+	Why   string       `json:"why,omitempty"` // of an end
 }
 
 // Suspend holds or releases a monitor on a node.

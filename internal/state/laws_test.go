@@ -66,7 +66,8 @@ func drawCommand(rt *rapid.T, s *State) Command {
 	}
 	return rapid.SampledFrom([]Command{
 		{Clear: &Clear{g}}, {Forget: &Forget{g, noon}}, {Hold: &Hold{Group: g, Held: &Held{"so", noon}}}, {Hold: &Hold{Group: g}},
-		{Quarantine: &SetQuarantine{Node: n, Quarantine: &Quarantine{"so", noon, noon}}}, {Quarantine: &SetQuarantine{Node: n, Until: noon}}, {Want: &Want{g, true, "so"}}, {Suspend: &Suspend{"check", n, true}}, {Suspend: &Suspend{"check", n, false}},
+		{Quarantine: &SetQuarantine{Node: n, Quarantine: &Quarantine{"so", noon, noon}}}, {Quarantine: &SetQuarantine{Node: n, Until: noon}},
+		maintain(Maintenance{Node: n, Until: noon}), maintain(Maintenance{Group: g, Until: noon}), {Maintain: &Maintain{Key: "node/a", Until: noon}}, {Want: &Want{g, true, "so"}}, {Suspend: &Suspend{"check", n, true}}, {Suspend: &Suspend{"check", n, false}},
 		{Token: &SetToken{"t", &Token{Record: json.RawMessage(`{}`)}}}, {Token: &SetToken{ID: "t"}}, {Link: &SetLink{"l", &Link{CA: "ca", Asks: true}}}, {},
 	}).Draw(rt, "other")
 }

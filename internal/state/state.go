@@ -27,12 +27,15 @@ type State struct {
 	Nodes    map[cluster.NodeName]*Node   `json:"nodes"`
 	Groups   map[cluster.GroupName]*Group `json:"groups"`
 	Suspends map[string]bool              `json:"suspends,omitempty"` // MONITOR@NODE that an operator suspended
-	Links    map[cluster.LinkName]*Link   `json:"links,omitempty"`
-	Tokens   map[string]Token             `json:"tokens,omitempty"` // by token id
-	Answers  []Answer                     `json:"answers,omitempty"`
-	Plans    []EndedPlan                  `json:"plans,omitempty"`
-	PlanSeq  uint64                       `json:"plan_seq"`
-	file     *config.File                 // Config parsed
+
+	Maintenance map[string]Maintenance `json:"maintenance,omitempty"` // by MaintenanceKey
+
+	Links   map[cluster.LinkName]*Link `json:"links,omitempty"`
+	Tokens  map[string]Token           `json:"tokens,omitempty"` // by token id
+	Answers []Answer                   `json:"answers,omitempty"`
+	Plans   []EndedPlan                `json:"plans,omitempty"`
+	PlanSeq uint64                     `json:"plan_seq"`
+	file    *config.File               // Config parsed
 }
 
 // Text is one version of the cluster file, as its author wrote it.
@@ -172,9 +175,12 @@ func New() *State {
 		Nodes:    map[cluster.NodeName]*Node{},
 		Groups:   map[cluster.GroupName]*Group{},
 		Suspends: map[string]bool{},
-		Links:    map[cluster.LinkName]*Link{},
-		Tokens:   map[string]Token{},
-		file:     &config.File{},
+
+		Maintenance: map[string]Maintenance{},
+
+		Links:  map[cluster.LinkName]*Link{},
+		Tokens: map[string]Token{},
+		file:   &config.File{},
 	}
 }
 

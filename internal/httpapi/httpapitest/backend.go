@@ -163,6 +163,11 @@ func (b *Backend) Node(_ context.Context, n cluster.NodeName, verb string, _ api
 	return api.Begun{Text: fmt.Sprintf("%s: %s begun", n, verb)}, b.change("node %s %s", verb, n)
 }
 
+// Maintenance does nothing.
+func (b *Backend) Maintenance(_ context.Context, owner, verb string, op api.MaintenanceOp) (api.Begun, error) {
+	return api.Begun{Text: verb + " done"}, b.change("maintenance %s node=%s group=%s cluster=%v reason=%q for=%s drain=%v", verb, op.Node, op.Group, op.Cluster, op.Reason, op.For, op.Drain)
+}
+
 // Log does nothing.
 func (b *Backend) Log(_ context.Context, l api.LogLine) (api.Logged, error) {
 	return api.Logged{ID: "n1/1"}, b.change("log %s %s", l.Level, l.Text)

@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/recovery"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+func (m *Machine) narrateMaintenance(c *state.Maintain, b before) {
+	now, on := m.st.Maintenance[c.Key]
+	fields := map[string]string{}
+	tell := func(level cluster.Level, code, format string, args ...any) {
+		m.event(level, "nm", code, "", fields, format, args...)
+	}
+	name := func(of state.Maintenance) {
+		if of.Node != "" {
+			fields["node"] = string(of.Node)
+		}
+		if of.Group != "" {
+			fields["group"] = string(of.Group)
+		}
+	}
+	switch {
+	case on && c.Set != nil && now == *c.Set && now.Warned:
+		name(now)
+		tell(cluster.LevelWarn, "maintenance-ends", "The maintenance of %s ends at %s, in less than 10 minutes (%s: %s).", now.What(), clockTime(now.Until), now.Owner, now.Reason)
+	case on && c.Set != nil && now == *c.Set:
+		name(now)
+		tell(cluster.LevelWarn, "maintenance-on", "Maintenance of %s has begun, until %s (%s: %s): %s.", now.What(), clockTime(now.Until), now.Owner, now.Reason, unprotected(now))
+	case !on:
+		if was, is := b.maintenance[c.Key]; is {
+			name(was)
+			tell(cluster.LevelInfo, "maintenance-off", "The maintenance of %s has ended: %s.", was.What(), reason(c.Why))
+		}
+	}
+}
+
+func clockTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
+
+// unprotected says what is not done meanwhile.
+func unprotected(m state.Maintenance) string {
+	switch {
+	case m.Drain:
+		return "it is given no group, and its groups move away"
+	case m.Node != "":
+		return "it is given no group, and keeps those that it has"
+	case m.Group != "":
+		return "its failures and those of its node are shown and not acted on"
+	}
+	return "failures of groups, nodes and monitors are shown and not acted on"
+}
+
+func (m *Machine) maintenance() []api.Maintenance {
+	var out []api.Maintenance
+	for _, x := range m.st.Maintenances() {
+		out = append(out, api.Maintenance{Node: x.Node, Group: x.Group, What: x.What(), Owner: x.Owner, Reason: x.Reason,
+			Since: x.Since, Until: x.Until, Drain: x.Drain, Unprotected: unprotected(x)})
+	}
+	return out
+}
+
+// withheld says why the monitor's ladder is not climbed now, or "": all that it
+// acts on is in maintenance.
+func (m *Machine) withheld(w *watch) string {
+	if x, on := m.st.Maintenance[state.MaintenanceKey("", "")]; on {
+		return x.Text()
+	}
+	why := ""
+	for _, g := range m.targets(w) {
+		if why = m.st.Suspended(g); why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
+// checkWithheld climbs on when the maintenance has ended that kept a monitor's
+// ladder where it was.
+func (m *Machine) checkWithheld(w *watch) {
+	was := w.withheld
+	w.withheld = m.withheld(w) != ""
+	if was && !w.withheld && w.tracker.Verdict() == cluster.VerdictBad {
+		m.act(w, w.ladder.Step(m.now, recovery.Event{Kind: recovery.Bad, Code: w.tracker.Code(), Text: w.tracker.Text()}))
+	}
+}
+
+// spared says why the monitor's final action must not end this node, with the
+// groups on it, or "".
+func (m *Machine) spared(w *watch) string {
+	if why := m.withheld(w); why != "" {
+		return why
+	}
+	for _, name := range m.targets(w) {
+		gs := m.st.Groups[name]
+		switch why := m.st.Suspended(name); {
+		case gs == nil || gs.Owner != m.self:
+		case why != "":
+			return why
+		case gs.Held != nil:
+			return fmt.Sprintf("group %s is held where it is: %s", name, gs.Held.Why)
+		}
+	}
+	return ""
+}
