@@ -186,10 +186,11 @@ func (d *Daemon) Do(eff engine.Effects) {
 			d.log.Error("a daemon that cannot read its state would not know what to end", "error", err)
 		}
 	}
+	exposed := false
 	if d.opt.Witness {
 		d.actAsWitness(eff)
 	} else {
-		d.act(eff)
+		exposed = d.act(eff)
 	}
 	for _, r := range eff.Replies {
 		d.mu.Lock()
@@ -205,7 +206,9 @@ func (d *Daemon) Do(eff engine.Effects) {
 	if eff.Guard > 0 {
 		d.lease.write(eff.Lease)
 	}
-	d.guard.Store(int64(eff.Guard))
+	if !exposed { // else it stays as it was: the engine is about to hear of it
+		d.guard.Store(int64(eff.Guard))
+	}
 	now := time.Now()
 	d.stalls.carried(now.Sub(began))
 	d.progress.Store(&now)
@@ -223,13 +226,15 @@ func (d *Daemon) guardLeft() (time.Duration, bool) {
 }
 
 // act starts what the effects want done outside; nothing here waits but the
-// isolation, which is bounded.
-func (d *Daemon) act(eff engine.Effects) {
+// isolation, which is bounded. It says whether something could not be isolated.
+func (d *Daemon) act(eff engine.Effects) bool {
 	var wg sync.WaitGroup
+	var exposed atomic.Bool
 	within := d.file().Timing.Isolate
 	for _, t := range eff.Isolate {
 		wg.Go(func() {
 			if !d.actor.isolate(t, within) {
+				exposed.Store(true)
 				go d.post(engine.Event{Exposed: &engine.Exposed{Group: t.Group.Name}})
 			}
 		})
@@ -264,6 +269,7 @@ func (d *Daemon) act(eff engine.Effects) {
 	if eff.Final != nil {
 		go d.final(*eff.Final)
 	}
+	return exposed.Load()
 }
 
 func (d *Daemon) sendBeats(beats []engine.BeatOut) {

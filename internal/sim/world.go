@@ -103,6 +103,7 @@ type Node struct {
 	wake       uint64                   // only the latest wake-up counts
 	active     map[string]cluster.Epoch // GROUP/RESOURCE that is active here
 	harmless   map[string]bool          // GROUP that is isolated here
+	isolating  int                      // groups that are being isolated
 	isolations map[string]int           // by GROUP: begun and undone
 	final      cluster.FinalAction
 	lease      cluster.Instant // in memory that survives the daemon
@@ -215,6 +216,7 @@ func (w *World) Boot(name cluster.NodeName) error {
 	n := w.nodes[name]
 	n.boots++
 	n.power++
+	n.isolating = 0
 	return w.startDaemon(n)
 }
 
@@ -372,7 +374,9 @@ func (w *World) step(n *Node, ev engine.Event) {
 	if eff.Runs != nil {
 		n.runs = *eff.Runs
 	}
-	w.feed(n, eff.Guard)
+	if len(eff.Isolate) == 0 && n.isolating == 0 { // until that is done the watchdog counts on
+		w.feed(n, eff.Guard)
+	}
 	w.transmit(n, eff)
 	w.carry(n, eff)
 	if eff.Exit {
@@ -495,10 +499,16 @@ func (w *World) isolate(n *Node, g *config.Group) {
 	group := string(g.Name)
 	n.isolations[group]++
 	this, power := n.isolations[group], n.power
+	n.isolating++
 	w.after(n.lasts(w.upTo(w.file.Timing.Isolate)), func() {
-		if n.isolations[group] == this && n.power == power {
+		if n.power != power {
+			return
+		}
+		n.isolating--
+		if n.isolations[group] == this {
 			n.harmless[group] = true
 		}
+		w.step(n, engine.Event{}) // the loop goes on
 	})
 }
 
