@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -78,12 +79,22 @@ func (m *Machine) withheld(w *watch) string {
 	return why
 }
 
-// checkWithheld climbs on when the maintenance has ended that kept a monitor's
-// ladder where it was.
-func (m *Machine) checkWithheld(w *watch) {
-	was := w.withheld
-	w.withheld = m.withheld(w) != ""
-	if was && !w.withheld && w.tracker.Verdict() == cluster.VerdictBad {
+// checkCurbed lets a monitor that is still bad climb when every maintenance and
+// hold has ended that was in its way. What was refused then may be tried again.
+func (m *Machine) checkCurbed(w *watch) {
+	curbs := slices.Clone(w.curbs)
+	for _, g := range m.targets(w) {
+		if !slices.Contains(curbs, g) {
+			curbs = append(curbs, g)
+		}
+	}
+	was := len(w.curbs) > 0
+	w.curbs = slices.DeleteFunc(curbs, func(g cluster.GroupName) bool {
+		gs := m.st.Groups[g]
+		return m.st.Suspended(g) == "" && (gs == nil || gs.Held == nil)
+	})
+	if was && len(w.curbs) == 0 && w.tracker.Verdict() == cluster.VerdictBad && m.watching(w) {
+		w.ladder.Step(m.now, recovery.Event{Kind: recovery.Good})
 		m.act(w, w.ladder.Step(m.now, recovery.Event{Kind: recovery.Bad, Code: w.tracker.Code(), Text: w.tracker.Text()}))
 	}
 }

@@ -32,7 +32,7 @@ type watch struct {
 	groups   []cluster.GroupName        // the rung is done when none of these has a plan
 	climbing bool                       // a rung is under way beyond its script
 	refused  string
-	withheld bool // what it acts on is in maintenance: the ladder stays where it is
+	curbs    []cluster.GroupName // in maintenance or held since it was to act on them
 }
 
 // verdictOf is what one node tells the others of one monitor.
@@ -124,7 +124,6 @@ func (m *Machine) judged(w *watch) {
 			recovery.Detected(name, w.tracker.Code(), w.tracker.Text()))
 		if why := m.withheld(w); why != "" {
 			m.event(cluster.LevelWarn, recovery.Module, "recovery-withheld", w.cause, fields, "The recovery of %s is withheld: %s.", name, reason(why))
-			w.withheld = true
 			return
 		}
 		m.act(w, w.ladder.Step(m.now, recovery.Event{Kind: recovery.Bad, Code: w.tracker.Code(), Text: w.tracker.Text()}))
@@ -304,7 +303,7 @@ func (m *Machine) checkMonitors() {
 			m.judged(w)
 		}
 		w.ladder.Tick(m.now)
-		m.checkWithheld(w)
+		m.checkCurbed(w)
 		m.checkRung(w)
 	}
 	if m.now >= m.tellAt {

@@ -51,7 +51,7 @@ func (s *State) apply(c Command) bool {
 		}
 	case c.Clear != nil:
 		if g := s.Groups[c.Clear.Group]; g != nil {
-			g.Failovers, g.Counted, g.Excluded, g.Failed = nil, nil, nil, nil
+			g.Failovers, g.Counted, g.Excluded, g.Failed, g.Moves = nil, nil, nil, nil, nil
 		}
 	case c.Forget != nil:
 		s.forget(*c.Forget)
