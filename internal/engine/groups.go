@@ -20,6 +20,7 @@ type localGroup struct {
 	factor   cluster.Factor
 	event    string
 	previous cluster.NodeName
+	handed   []cluster.ResourceName // of a start: what the previous owner stopped for it
 	cause    cluster.EventID
 
 	runner    *plan.Runner // nil while nothing is being done
@@ -157,9 +158,12 @@ func (m *Machine) local(name cluster.GroupName, cfg *config.Group, gs *state.Gro
 		l.resources = map[cluster.ResourceName]state.Resource{}
 	}
 	l.config, l.epoch, l.previous, l.cause, l.since = *cfg, gs.Epoch, gs.Previous, gs.Cause, m.now
-	l.event, l.factor = "START", cluster.FactorGroupStart
+	l.event, l.factor, l.handed = "START", cluster.FactorGroupStart, nil
 	if p := gs.Plan; p != nil {
 		l.factor = p.Factor
+		if gs.Phase == cluster.PhaseStarting { // a plan with a stop comes here by its confirmation only
+			l.handed = p.Active
+		}
 		if p.Action == state.ActionFailover || p.Action == state.ActionTakeover {
 			l.event = "FAILOVER"
 		}

@@ -184,6 +184,7 @@ type Task struct {
 	Previous cluster.NodeName
 	Cause    cluster.EventID
 	Ended    []cluster.NodeName // of a start: nodes that provably have no right to the group any more and may not know it
+	Handed   bool               // of a start: the resource was active on Previous, which has confirmed its stop in the same plan
 }
 
 // Runs is what a node runs, or may run: for a daemon that starts after another

@@ -56,7 +56,7 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 	}
 	task := l.task(&l.config)
 	if op.Start {
-		task.Ended = m.ended()
+		task.Ended, task.Handed = m.ended(), slices.Contains(l.handed, op.Resource)
 	}
 	m.eff.Ops = append(m.eff.Ops, Operation{Task: task, Op: op})
 	if !op.Force {

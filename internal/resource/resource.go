@@ -24,6 +24,7 @@ type Task struct {
 	Previous cluster.NodeName   // CLP_SERVER_PREV; "" if the group ran nowhere before
 	Cause    cluster.EventID    // TASUKI_CAUSE of every program that runs for it
 	Ended    []cluster.NodeName // of a start: nodes whose right to the group has provably ended, also if they do not know it
+	Handed   bool               // of a start: it was active on Previous, which has confirmed its stop in the same plan
 }
 
 // Driver starts, stops, checks and isolates the resources of one kind. Its

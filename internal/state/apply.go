@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -181,6 +182,10 @@ func (s *State) begin(c Begin) bool {
 	s.PlanSeq++
 	p := c.Plan
 	p.ID = fmt.Sprintf("p%d", s.PlanSeq)
+	p.Active = nil
+	if p.From != "" && p.To != "" && p.From != p.To {
+		p.Active = g.online()
+	}
 	g.Plan, g.Wanted, g.Why, g.Cause = &p, p.Wanted, p.Why, p.Cause
 	g.Epoch++
 	if c.Count != "" {
@@ -192,6 +197,17 @@ func (s *State) begin(c Begin) bool {
 	}
 	s.assign(c.Group, g)
 	return true
+}
+
+// online returns the resources that the owner reported active, sorted.
+func (g *Group) online() (names []cluster.ResourceName) {
+	for n, r := range g.Resources {
+		if r.State == cluster.ResourceOnline {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // assign gives the group to its plan's target.

@@ -114,16 +114,17 @@ const (
 // Plan is an ordered change of one group: stop on From (if set), then start on
 // To (if set).
 type Plan struct {
-	ID       string               `json:"id"`
-	Action   Action               `json:"action"`
-	From     cluster.NodeName     `json:"from,omitempty"`
-	To       cluster.NodeName     `json:"to,omitempty"`
-	Why      string               `json:"why"`
-	Cause    cluster.EventID      `json:"cause,omitempty"`
-	Factor   cluster.Factor       `json:"factor"`
-	Resource cluster.ResourceName `json:"resource,omitempty"` // restart: only this one and what depends on it
-	Wanted   bool                 `json:"wanted"`             // what Group.Wanted becomes when the plan begins
-	After    string               `json:"after,omitempty"`    // what the owner does when the plan has ended: a final action
+	ID       string                 `json:"id"`
+	Action   Action                 `json:"action"`
+	From     cluster.NodeName       `json:"from,omitempty"`
+	To       cluster.NodeName       `json:"to,omitempty"`
+	Why      string                 `json:"why"`
+	Cause    cluster.EventID        `json:"cause,omitempty"`
+	Factor   cluster.Factor         `json:"factor"`
+	Resource cluster.ResourceName   `json:"resource,omitempty"` // restart: only this one and what depends on it
+	Wanted   bool                   `json:"wanted"`             // what Group.Wanted becomes when the plan begins
+	Active   []cluster.ResourceName `json:"active,omitempty"`   // of a stop before a start elsewhere: what was active on From when the plan began, sorted
+	After    string                 `json:"after,omitempty"`    // what the owner does when the plan has ended: a final action
 }
 
 // EndedPlan is how a plan ended.

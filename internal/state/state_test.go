@@ -580,3 +580,28 @@ func TestReportOfNobody(t *testing.T) {
 		}
 	}
 }
+
+// What was active where a move stops is told to the target; a start, and what
+// had failed, is not.
+func TestWhatAMoveHandsOver(t *testing.T) {
+	s := online(t, "a")
+	s.Groups["web"].Resources = map[cluster.ResourceName]Resource{"server": {State: cluster.ResourceOnline}, "ip": {State: cluster.ResourceOnline}}
+	begin(s, "web", Plan{Action: ActionMove, From: "a", To: "b", Wanted: true})
+	report(s, "web", StepStopped)
+	stands(t, s, "web", cluster.PhaseStarting, "b")
+	if got := s.Groups["web"].Plan.Active; !slices.Equal(got, []cluster.ResourceName{"ip", "server"}) {
+		t.Errorf("a move hands over %v", got)
+	}
+	report(s, "web", StepStarted)
+	s.Groups["web"].Resources = map[cluster.ResourceName]Resource{"ip": {State: cluster.ResourceFailed}}
+	begin(s, "web", Plan{Action: ActionFailover, From: "b", To: "a", Wanted: true})
+	if got := s.Groups["web"].Plan.Active; got != nil {
+		t.Errorf("a failover for the address hands over %v", got)
+	}
+	report(s, "web", StepStopped)
+	apply(s, node("a", cluster.NodeDown, ""))
+	begin(s, "web", Plan{Action: ActionTakeover, To: "c", Wanted: true})
+	if got := s.Groups["web"].Plan.Active; got != nil {
+		t.Errorf("a takeover hands over %v", got)
+	}
+}

@@ -153,6 +153,9 @@ func (d *Driver) guard(ctx context.Context, h *holding, first net.HardwareAddr) 
 	if first != nil {
 		r.told = append(r.told, first)
 	}
+	if h.ask > 0 {
+		d.askFirst(ctx, h, &r)
+	}
 	tick := time.NewTicker(defendEvery)
 	defer tick.Stop()
 	for {
@@ -171,6 +174,18 @@ func (d *Driver) guard(ctx context.Context, h *holding, first net.HardwareAddr) 
 		case <-tick.C:
 			d.contend(ctx, h, &r)
 		}
+	}
+}
+
+// askFirst asks for other users of an address that was taken without asking.
+func (d *Driver) askFirst(ctx context.Context, h *holding, r *rival) {
+	mac, err := d.net.Probe(ctx, h.guarded.Device, h.guarded.Prefix.Addr(), h.ask, probes)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		d.log.Warn("nobody asked for other users of an address", "address", h.guarded.Prefix.Addr(), "err", err)
+	case mac != nil:
+		d.claimed(ctx, h, r, mac)
 	}
 }
 

@@ -145,6 +145,32 @@ func TestAskedForStartDoesNotWait(t *testing.T) {
 	})
 }
 
+// An address that the previous owner has just taken off is there at once; who
+// answers for it all the same is told of while it is active.
+func TestHandedOverIsAskedForAfterwards(t *testing.T) {
+	for name, mac := range map[string]net.HardwareAddr{"free": nil, "in use": strangerMAC} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, func(t *testing.T, n *node, told *[]string) {
+				n.net.Conflict(fip, mac)
+				tk := task()
+				tk.Handed = true
+				begin := time.Now()
+				n.start(t, tk)
+				if _, here := n.has(t, fip); !here || time.Since(begin) > 0 {
+					t.Errorf("here: %v, after %v", here, time.Since(begin))
+				}
+				pass(time.Second)
+				if len(n.net.Probes()) == 0 {
+					t.Error("nobody asked for others")
+				}
+				if conflict := len(*told) == 1 && strings.HasPrefix((*told)[0], "address-conflict:"); conflict != (mac != nil) || len(*told) > 1 {
+					t.Errorf("told: %q", *told)
+				}
+			})
+		})
+	}
+}
+
 // Somebody claims the address while it is active here: that is told once, the
 // address is announced at least once a second, and its end is told too.
 func TestConflictWhileActive(t *testing.T) {

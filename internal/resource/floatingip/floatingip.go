@@ -63,6 +63,7 @@ type holding struct {
 	plan     schedule
 	guarded  host.Address // as at was in the beginning
 	unguard  context.CancelFunc
+	ask      time.Duration // how long the guard asks for others when it begins; 0: that was done
 }
 
 // New returns a driver that holds nothing yet.
@@ -87,7 +88,8 @@ func New(o Options) *Driver {
 }
 
 // Start takes the address and announces it. An address that is on this node
-// already is announced only.
+// already is announced only. One that another node has just handed over is
+// taken at once, and the network asked for other users while it is active.
 func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 	fip, err := settings(t)
 	if err != nil {
@@ -102,7 +104,10 @@ func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 		if at, err = d.choose(fip); err != nil {
 			return err
 		}
-		if rival, err = d.free(ctx, t, at.Device); err != nil {
+		if !t.Handed {
+			rival, err = d.free(ctx, t, at.Device)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -292,6 +297,9 @@ func (d *Driver) hold(ctx context.Context, t resource.Task, at host.Address, riv
 		plan: newSchedule(time.Now(), fip.AnnounceCount, fip.AnnounceEvery), guarded: at, unguard: unguard,
 	}
 	d.held[t.Resource.Name] = h
+	if t.Handed {
+		h.ask = fip.DuplicateCheck
+	}
 	if !d.ended {
 		d.guards.Go(func() { d.guard(ctx, h, rival) })
 	}
