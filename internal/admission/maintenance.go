@@ -43,7 +43,7 @@ func admitMaintenance(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return state.Entry{}, refuse("not-in-maintenance", "tasuki maintenance list shows what is", "%s is not in maintenance", m.What())
 	case a.Kind == MaintainOff:
 		return done(a, fmt.Sprintf("the maintenance of %s has ended", m.What()),
-			state.Command{Maintain: &state.Maintain{Key: m.Key(), Until: was.Until, Why: "ended by " + m.Owner}}), nil
+			state.Command{Maintain: &state.Maintain{Key: m.Key(), Until: was.Until, Why: "ended by " + m.Owner, Time: a.Wall}}), nil
 	case m.Reason == "":
 		return state.Entry{}, refuse("bad-request", "say why with --reason: others see it in tasuki status", "a maintenance needs a reason")
 	case takes < minMaintenance || takes > maxMaintenance:

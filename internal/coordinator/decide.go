@@ -198,6 +198,9 @@ func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
 	if s.Suspended(g.Name) != "" {
 		return goOn(s, v, g, gs)
 	}
+	if d := v.Wall.Sub(gs.Recheck); gs.Phase == cluster.PhaseFailed && d >= 0 && d < recheckWithin {
+		return nil
+	}
 	if c := drain(s, g, gs); c != nil {
 		return c
 	}

@@ -19,7 +19,7 @@ func decideMaintenance(s *state.State, v View) []state.Command {
 	for _, m := range s.Maintenances() {
 		switch {
 		case !v.Wall.Before(m.Until):
-			cmds = append(cmds, state.Command{Maintain: &state.Maintain{Key: m.Key(), Until: m.Until, Why: "its time is over"}})
+			cmds = append(cmds, state.Command{Maintain: &state.Maintain{Key: m.Key(), Until: m.Until, Why: "its time is over", Time: v.Wall}})
 		case !m.Warned && m.Until.Sub(m.Since) > warnBefore && m.Until.Sub(v.Wall) <= warnBefore:
 			m.Warned = true
 			cmds = append(cmds, state.Command{Maintain: &state.Maintain{Key: m.Key(), Set: &m}})
@@ -27,6 +27,10 @@ func decideMaintenance(s *state.State, v View) []state.Command {
 	}
 	return cmds
 }
+
+// recheckWithin bounds how long the owner of a group may take to look anew at
+// what failed during a maintenance.
+const recheckWithin = time.Minute
 
 func maintained(s *state.State, n cluster.NodeName) bool {
 	_, on := s.Maintenance[state.MaintenanceKey(n, "")]

@@ -118,3 +118,15 @@ func TestMaintenanceEnds(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestRecheckIsWaitedFor: what the owner looks at anew is not acted on before it
+// has told what it found, or has had the time to.
+func TestRecheckIsWaitedFor(t *testing.T) {
+	s := running(t)
+	report(s, "web", state.StepFailed, "server", cluster.ResourceFailed)
+	s.Groups["web"].Recheck = noon
+	decides(t, s, later(0), "")
+	decides(t, s, later(time.Minute-1), "")
+	decides(t, s, later(time.Minute), "web failover a>b (server)")
+	decides(t, s, later(-time.Hour), "web failover a>b (server)")
+}

@@ -28,6 +28,8 @@ type localGroup struct {
 	orphan    bool         // it is being stopped although the cluster no longer knows it here: no reports
 	lost      bool         // the cluster took it from this node since it was begun, whoever has it now
 	checking  bool
+	rechecked time.Time                                // of the state, as carried out last
+	rechecks  bool                                     // what is being checked is that
 	exposed   cluster.Instant                          // it could not be isolated, and must be stopped by then; 0: it is not so
 	inherited bool                                     // an earlier daemon ran it; what of it is still active is not known yet
 	steps     map[cluster.ResourceName]step            // under way, by the runner
@@ -77,6 +79,7 @@ func (m *Machine) follow() {
 		gs := m.st.Groups[name]
 		if gs.Owner == m.self {
 			m.followOwn(name, gs)
+			m.recheck(name, gs)
 		}
 	}
 	if m.meta.Incarnation.Blank() || m.st.Config.Version == 0 {
@@ -230,6 +233,10 @@ func (m *Machine) takeChecked(c Checked) {
 		return
 	}
 	l.checking = false
+	if l.rechecks {
+		m.takeRechecked(c, l)
+		return
+	}
 	for i := range l.config.Resources {
 		n := l.config.Resources[i].Name
 		if why, inactive := c.Inactive[n]; !inactive {

@@ -117,3 +117,30 @@ func (m *Machine) spared(w *watch) string {
 	}
 	return ""
 }
+
+// recheck has what failed during a maintenance looked at anew, once.
+func (m *Machine) recheck(name cluster.GroupName, gs *state.Group) {
+	l := m.groups[name]
+	if gs.Recheck.IsZero() || l == nil || l.rechecked.Equal(gs.Recheck) || l.runner != nil || l.checking || l.orphan || l.inherited || m.isolated || l.epoch != gs.Epoch {
+		return
+	}
+	l.checking, l.rechecks, l.rechecked = true, true, gs.Recheck
+	m.eff.Checks = append(m.eff.Checks, l.task(&l.config))
+}
+
+func (m *Machine) takeRechecked(c Checked, l *localGroup) {
+	l.rechecks = false
+	for i := range l.config.Resources {
+		n := l.config.Resources[i].Name
+		if why, inactive := c.Inactive[n]; inactive {
+			l.resources[n] = state.Resource{State: cluster.ResourceFailed, Why: "it was found inactive: " + why}
+		} else {
+			l.resources[n] = state.Resource{State: cluster.ResourceOnline}
+		}
+	}
+	if len(c.Inactive) == 0 {
+		m.event(cluster.LevelInfo, "rc", "group-kept", "", map[string]string{"group": string(c.Group)},
+			"Group %s was found active after the maintenance and has not been touched.", c.Group)
+	}
+	m.report(c.Group, l, state.Report{Step: state.StepChecked})
+}

@@ -159,7 +159,7 @@ func (s *State) release(name cluster.GroupName, from cluster.NodeName, why strin
 	s.endPlan(name, g, false, why)
 	g.Phase, g.Owner, g.Previous, g.Resources = cluster.PhaseOffline, "", from, nil
 	g.Epoch++
-	g.Why, g.Cause = why, cause
+	g.Why, g.Cause, g.Recheck = why, cause, time.Time{}
 	f := s.file.Group(name)
 	if f == nil {
 		delete(s.Groups, name)
@@ -186,7 +186,7 @@ func (s *State) begin(c Begin) bool {
 	if p.From != "" && p.To != "" && p.From != p.To {
 		p.Active = g.online()
 	}
-	g.Plan, g.Wanted, g.Why, g.Cause = &p, p.Wanted, p.Why, p.Cause
+	g.Plan, g.Wanted, g.Why, g.Cause, g.Recheck = &p, p.Wanted, p.Why, p.Cause, time.Time{}
 	g.Epoch++
 	if c.Count != "" {
 		g.count(c)
@@ -264,6 +264,8 @@ func (s *State) report(c Report) {
 		}
 		g.Failed[c.Node] = c.Time
 		s.fail(c, g)
+	case StepChecked:
+		s.checked(g)
 	case StepReleased:
 		s.release(c.Group, c.Node, c.Why, c.Cause)
 	case StepStopFailed, StepFailed:

@@ -80,6 +80,7 @@ const (
 	StepStopFailed  Step = "stop-failed"  // retries are used up; something may still run
 	StepReleased    Step = "released"     // stopped here without a plan, for want of a lease
 	StepFailed      Step = "failed"       // an active resource failed by itself
+	StepChecked     Step = "checked"      // after a maintenance it was looked at anew
 	StepClimbed     Step = "climbed"      // a stop goes on with the next rung; changes what is known of the resources alone
 )
 
@@ -140,6 +141,7 @@ type Maintain struct {
 	Set   *Maintenance `json:"set,omitempty"`
 	Until time.Time    `json:"until,omitzero"`
 	Why   string       `json:"why,omitempty"` // of an end
+	Time  time.Time    `json:"time,omitzero"` // of an end: the leader's wall clock
 }
 
 // Suspend holds or releases a monitor on a node.

@@ -78,6 +78,7 @@ func (s *State) maintain(c Maintain) {
 	if c.Set == nil {
 		if m, on := s.Maintenance[c.Key]; on && m.Until.Equal(c.Until) {
 			delete(s.Maintenance, c.Key)
+			s.recheck(m, c.Time)
 		}
 		return
 	}
@@ -88,6 +89,41 @@ func (s *State) maintain(c Maintain) {
 		return
 	}
 	s.Maintenance[c.Key] = *c.Set
+}
+
+// recheck has the owners look anew at the resources that failed by themselves
+// during the maintenance: they may have been mended.
+func (s *State) recheck(m Maintenance, at time.Time) {
+	for name, g := range s.Groups {
+		if m.Node != "" || m.Group != "" && m.Group != name || g.Phase != cluster.PhaseFailed || s.Suspended(name) != "" {
+			continue
+		}
+		failed := false
+		for _, r := range g.Resources {
+			failed = failed || r.State == cluster.ResourceFailed
+			if r.State != cluster.ResourceFailed && r.State != cluster.ResourceOnline {
+				failed = false
+				break
+			}
+		}
+		if failed {
+			g.Recheck = at
+		}
+	}
+}
+
+// checked takes what the owner has found.
+func (s *State) checked(g *Group) {
+	if g.Phase != cluster.PhaseFailed || g.Recheck.IsZero() {
+		return
+	}
+	g.Recheck = time.Time{}
+	for _, r := range g.Resources {
+		if r.State != cluster.ResourceOnline {
+			return
+		}
+	}
+	g.Phase, g.Why = cluster.PhaseOnline, "found active after the maintenance"
 }
 
 // endMaintenance forgets what is no longer in the cluster file.

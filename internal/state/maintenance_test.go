@@ -65,3 +65,42 @@ func TestMaintenanceThatDoesNotFit(t *testing.T) {
 		t.Errorf("after a file without them: %+v", s.Maintenances())
 	}
 }
+
+func TestRecheck(t *testing.T) {
+	m := Maintenance{Group: "web", Until: noon}
+	end := Command{Maintain: &Maintain{Key: m.Key(), Until: noon, Time: noon}}
+	fails := func(server cluster.ResourceState) *State {
+		s := online(t, "a")
+		apply(s, maintain(m), Command{Report: &Report{Group: "web", Epoch: s.Groups["web"].Epoch, Node: "a", Step: StepFailed, Why: "so",
+			Resources: map[cluster.ResourceName]Resource{"ip": {State: cluster.ResourceOnline}, "server": {State: server}}}}, end)
+		return s
+	}
+	checks := func(s *State, server cluster.ResourceState) {
+		apply(s, Command{Report: &Report{Group: "web", Epoch: s.Groups["web"].Epoch, Node: "a", Step: StepChecked,
+			Resources: map[cluster.ResourceName]Resource{"ip": {State: cluster.ResourceOnline}, "server": {State: server}}}})
+	}
+	for _, st := range []cluster.ResourceState{cluster.ResourceStartFailed, cluster.ResourceStopFailed, cluster.ResourceOffline} {
+		s := fails(st)
+		if checks(s, cluster.ResourceOnline); !s.Groups["web"].Recheck.IsZero() || s.Groups["web"].Phase != cluster.PhaseFailed {
+			t.Errorf("%s: looked at anew: %+v", st, s.Groups["web"])
+		}
+	}
+	s := fails(cluster.ResourceFailed)
+	if !s.Groups["web"].Recheck.Equal(noon) {
+		t.Fatalf("%+v", s.Groups["web"])
+	}
+	checks(s, cluster.ResourceFailed)
+	stands(t, s, "web", cluster.PhaseFailed, "a")
+	s = fails(cluster.ResourceFailed)
+	checks(s, cluster.ResourceOnline)
+	stands(t, s, "web", cluster.PhaseOnline, "a")
+	for name, then := range map[string]func(*State){
+		"a plan":      func(s *State) { begin(s, "web", Plan{Action: ActionRestart, From: "a", To: "a"}) },
+		"its release": func(s *State) { report(s, "web", StepReleased) },
+	} {
+		s = fails(cluster.ResourceFailed)
+		if then(s); !s.Groups["web"].Recheck.IsZero() {
+			t.Errorf("it outlives %s", name)
+		}
+	}
+}
