@@ -65,9 +65,10 @@ bench-witness: build packages
 bench-idle: build packages
 	CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout $(TEST_TIMEOUT) ./internal/lab/...
 
-# Client outages at crashes, pulled cables and moves; RUNS=n each.
+# Client outages at crashes, pulled cables and moves; RUNS=n each, PEER=1 with keepalived beside it.
+bench-failover: PACKAGES += $(if $(PEER),keepalived)
 bench-failover: build packages
-	BINARY=$(CURDIR)/bin/tasuki RUNS=$(or $(RUNS),20) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkFailover' -benchtime 1x -timeout 0 ./internal/lab/demo
+	BINARY=$(CURDIR)/bin/tasuki RUNS=$(or $(RUNS),20) PEER=$(PEER) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkFailover' -benchtime 1x -timeout 0 ./internal/lab/demo
 
 # A cluster beside busy loops; MINUTES=n PROFILE=default|fast.
 bench-overload: build packages

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,9 +48,14 @@ type bench struct {
 	*Stage
 	b      *testing.B
 	active func() string
-	web    map[string]io.Closer
-	boots  map[string]int // of the machine that web answers for
+	whole  func()            // waits until the next fault may come
+	join   func(node string) // after a boot; nil: the node joins by itself
 	client *lab.Namespace
+	booted map[string]int // by the bench
+
+	mu    sync.Mutex
+	web   map[string]io.Closer
+	boots map[string]int // of the machine that web answers for
 }
 
 func startBench(b *testing.B, name string) *bench {
@@ -66,10 +72,14 @@ func startBench(b *testing.B, name string) *bench {
 		}
 		l.Close()
 	})
-	t := &bench{Stage: &Stage{Lab: l, Guests: []string{"n1", "n2"}, Client: "client", Group: "g"}, b: b, web: map[string]io.Closer{}, boots: map[string]int{}}
-	for _, n := range t.Guests {
-		t.serve(n)
-	}
+	t := &bench{Stage: &Stage{Lab: l, Guests: []string{"n1", "n2"}, Client: "client", Group: "g"}, b: b, web: map[string]io.Closer{}, boots: map[string]int{}, booted: map[string]int{}}
+	life, end := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		t.tend(life)
+	}()
+	b.Cleanup(func() { end(); <-ended })
 	t.client, err = l.Namespace(b.Context(), t.Client)
 	check(b, err)
 	return t
@@ -93,55 +103,116 @@ func (t *bench) tasuki(profile string) {
 		}
 		return ""
 	}
+	t.whole = t.allUp
 	t.whole()
 }
 
-// whole waits until all nodes are up and the group is active. A node that was
-// reset meanwhile, which is told, gets its web server again.
-func (t *bench) whole() {
+// allUp waits until all nodes are up, with their web servers, and the group is
+// active.
+func (t *bench) allUp() {
 	t.b.Helper()
-	defer func() {
-		for _, n := range t.Guests {
-			info, err := t.Lab.Machine(t.b.Context(), n)
-			check(t.b, err)
-			if info.Boots != t.boots[n] {
-				t.b.Logf("%s was reset by itself", n)
-				t.serve(n)
-			}
-		}
-	}()
-	check(t.b, t.Until(t.b.Context(), "the group is active and all nodes are up", func() (bool, error) {
+	if err := t.Until(t.b.Context(), "the group is active and all nodes are up", func() (bool, error) {
 		for _, n := range []string{"n1", "n2", "w"} {
 			st, err := t.Status(t.b.Context(), n)
 			if err != nil || t.Stage.active(&st) == "" || !allUp(&st) || slices.ContainsFunc(st.Monitors, func(m api.Monitor) bool { return m.Verdict != cluster.VerdictGood }) {
 				return false, nil
 			}
 		}
-		return true, nil
-	}))
+		return t.served(), nil
+	}); err != nil {
+		t.fatal(err)
+	}
 }
 
-// serve lets the bench itself answer for a node, in the node's network, as of
-// its latest boot.
-func (t *bench) serve(node string) {
-	t.b.Helper()
-	if w := t.web[node]; w != nil {
+// served says whether every node's web server runs in its latest boot.
+func (t *bench) served() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range t.Guests {
+		if m, err := t.Lab.Machine(t.b.Context(), n); err != nil || m.State != lab.Up || m.Boots != t.boots[n] {
+			return false
+		}
+	}
+	return true
+}
+
+// tendEvery is how often the bench looks for machines that have booted: also
+// those that reset themselves, at any time.
+const tendEvery = 50 * time.Millisecond
+
+// tend gives each node its web server at every boot, until ctx ends.
+func (t *bench) tend(ctx context.Context) {
+	tick := time.NewTicker(tendEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		for _, n := range t.Guests {
+			m, err := t.Lab.Machine(ctx, n)
+			if err != nil || m.State != lab.Up {
+				continue
+			}
+			t.mu.Lock()
+			if m.Boots != t.boots[n] {
+				if err := t.serve(ctx, n, m.Boots); err != nil && ctx.Err() == nil {
+					t.b.Logf("no web server on %s yet: %v", n, err)
+				}
+			}
+			t.mu.Unlock()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range t.web {
 		w.Close()
 	}
+}
+
+// serve lets the bench itself answer for a node, in the node's network. The
+// caller has the lock.
+func (t *bench) serve(ctx context.Context, node string, boot int) error {
+	if w := t.web[node]; w != nil {
+		w.Close()
+		delete(t.web, node)
+	}
 	var l net.Listener
-	check(t.b, t.Lab.Do(t.b.Context(), node, func() (err error) {
+	if err := t.Lab.Do(ctx, node, func() (err error) {
 		l, err = net.Listen("tcp4", ":80")
 		return err
-	}))
-	info, err := t.Lab.Machine(t.b.Context(), node)
-	check(t.b, err)
-	t.web[node], t.boots[node] = l, info.Boots
+	}); err != nil {
+		return err
+	}
+	t.web[node], t.boots[node] = l, boot
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, node) }), ReadHeaderTimeout: time.Second}
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, net.ErrClosed) {
 			t.b.Error("the web server of ", node, ": ", err)
 		}
 	}()
+	return nil
+}
+
+// resets counts the boots that nobody ordered: machines that reset themselves.
+func (t *bench) resets() (n int) {
+	t.b.Helper()
+	for _, name := range t.Guests {
+		m, err := t.Lab.Machine(t.b.Context(), name)
+		check(t.b, err)
+		n += m.Boots - 1 - t.booted[name]
+	}
+	return n
+}
+
+// boot starts a machine that was killed.
+func (t *bench) boot(name string) {
+	t.b.Helper()
+	t.booted[name]++
+	check(t.b, t.Lab.Boot(t.b.Context(), name))
+	if t.join != nil {
+		t.join(name)
+	}
 }
 
 // outage lets a client ask while f happens and until another node answers, and
@@ -160,11 +231,7 @@ func (t *bench) outage(f func() error) time.Duration {
 	check(t.b, f())
 	for after := before; after == before; {
 		if after, err = p.Await(ctx, 50); err != nil {
-			for _, n := range t.Guests {
-				events, _ := t.Do(t.b.Context(), n, "tasuki", "event", "-n", "15")
-				t.b.Logf("%s:\n%s", n, events)
-			}
-			t.b.Fatal(err)
+			t.fatal(err)
 		}
 	}
 	stop()
@@ -177,6 +244,18 @@ func (t *bench) outage(f func() error) time.Duration {
 		t.b.Logf("the client was late %d times: the machine is too busy to measure", late)
 	}
 	return o.Length()
+}
+
+// fatal tells what the nodes know, and ends.
+func (t *bench) fatal(err error) {
+	t.b.Helper()
+	for _, n := range []string{"n1", "n2", "w"} {
+		for _, c := range [][]string{{"status"}, {"event", "-n", "60"}, {"explain", "g"}} {
+			out, err := t.Do(t.b.Context(), n, append([]string{"tasuki"}, c...)...)
+			t.b.Logf("%s, %v: %v\n%s", n, c, err, out)
+		}
+	}
+	t.b.Fatal(err)
 }
 
 // report prints what n times showed.
@@ -204,10 +283,10 @@ func (t *bench) crashes() (list []time.Duration) {
 	for range runs(t.b) {
 		a := t.active()
 		list = append(list, t.outage(func() error { return t.Lab.Kill(t.b.Context(), a) }))
-		check(t.b, t.Lab.Boot(t.b.Context(), a))
-		t.serve(a)
+		t.boot(a)
 		t.whole()
 	}
+	t.b.ReportMetric(float64(t.resets()), "self_resets")
 	return list
 }
 
@@ -235,7 +314,8 @@ func (t *bench) moves() (list []time.Duration) {
 
 // BenchmarkFailover measures the outage of a client that asks every 2 ms, when
 // the active node crashes, when its public cable is pulled, and when the group
-// is moved as planned. RUNS is how often; ONLY is a part of the names to run.
+// is moved as planned. RUNS is how often; with PEER the first two also happen to
+// keepalived.
 func BenchmarkFailover(b *testing.B) {
 	for _, profile := range []string{"default", "fast"} {
 		b.Run("crash/"+profile, func(b *testing.B) {
@@ -254,4 +334,5 @@ func BenchmarkFailover(b *testing.B) {
 		t.tasuki("default")
 		report(b, "move", t.moves())
 	})
+	benchPeer(b)
 }
