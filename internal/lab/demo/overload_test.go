@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +40,10 @@ func BenchmarkOverload(b *testing.B) {
 			c.Wait()
 		}()
 	}
+	stole := stolen(b)
 	b.ReportMetric(ms(stall(time.Duration(minutes*float64(time.Minute)))), "ordinary_stall_max_ms")
+	b.ReportMetric(stolen(b).sub(stole), "stolen_%")
+	t.kept()
 	failovers, leases, silences := 0, 0, 0
 	for _, e := range t.history()[len(before):] {
 		switch e.Code {
@@ -61,6 +65,51 @@ func BenchmarkOverload(b *testing.B) {
 	if failovers+leases > 0 || t.active() != active {
 		b.Errorf("the group was active on %s and is on %s", active, t.active())
 	}
+}
+
+// kept reports, for each node, how late its engine came at most and how old the
+// acknowledgements got that its lease stands on: a heartbeat there and one back.
+func (t *bench) kept() {
+	t.b.Helper()
+	for _, n := range t.Guests {
+		st, err := t.Status(t.b.Context(), n)
+		check(t.b, err)
+		if st.Time != nil {
+			t.b.ReportMetric(float64(st.Time.WorstMS), n+"_late_max_ms")
+			t.b.ReportMetric(float64(st.Time.OldestAckMS), n+"_ack_max_ms")
+		}
+	}
+}
+
+// taken is what the hypervisor gave to others, of all the time of the processors,
+// in ticks.
+type taken struct{ stolen, all float64 }
+
+// sub returns the share of it since before, in percent.
+func (t taken) sub(before taken) float64 {
+	return (t.stolen - before.stolen) / max(t.all-before.all, 1) * 100
+}
+
+// stolen reads the first line of /proc/stat: user, nice, system, idle, iowait,
+// irq, softirq, steal (proc(5)).
+func stolen(b *testing.B) (t taken) {
+	b.Helper()
+	data, err := os.ReadFile("/proc/stat")
+	check(b, err)
+	line, _, _ := strings.Cut(string(data), "\n")
+	f := strings.Fields(line)
+	if len(f) < 9 {
+		b.Fatalf("/proc/stat begins with %q", line)
+	}
+	for i, v := range f[1:9] {
+		n, err := strconv.ParseFloat(v, 64)
+		check(b, err)
+		t.all += n
+		if i == 7 {
+			t.stolen = n
+		}
+	}
+	return t
 }
 
 // history is the log of the whole cluster.
