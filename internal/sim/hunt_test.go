@@ -245,7 +245,9 @@ func replay(t *testing.T, name string, terrain Terrain, seed uint64) {
 	if why == "" {
 		return
 	}
-	faults = Minimize(terrain, seed, faults, 300)
+	if !testing.Short() {
+		faults = Minimize(terrain, seed, faults, 300)
+	}
 	why, w := Hunt(terrain, seed, faults)
 	t.Errorf("%s: seed %d with %d faults: %s", name, seed, len(faults), why)
 	for _, f := range faults {
