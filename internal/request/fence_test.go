@@ -23,13 +23,13 @@ func (w *world) asHost(power func(api.Request) cluster.Power) *Host {
 	return w.sender.Host(l.Name)
 }
 
-func bounded(t *testing.T, d time.Duration, f func(context.Context) error) (error, time.Duration) {
+func bounded(t *testing.T, d time.Duration, f func(context.Context) error) (time.Duration, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	begun := time.Now()
 	err := f(ctx)
-	return err, time.Since(begun)
+	return time.Since(begun), err
 }
 
 func TestHostSwitches(t *testing.T) {
@@ -89,7 +89,7 @@ func TestHostThatDoesNotConfirm(t *testing.T) {
 			return http.StatusForbidden, map[string]string{"code": "guest-not-allowed", "detail": "VMcluster may not"}
 		})
 		w.guest.took()
-		err, took := bounded(t, 5*time.Second, func(ctx context.Context) error { return h.Off(ctx, "vm1", "", nil) })
+		took, err := bounded(t, 5*time.Second, func(ctx context.Context) error { return h.Off(ctx, "vm1", "", nil) })
 		if err == nil || !strings.Contains(err.Error(), "may not") || took > time.Second {
 			t.Errorf("a refusal: %v after %v", err, took)
 		}
@@ -109,18 +109,18 @@ func TestHostAddresses(t *testing.T) {
 		h := w.asHost(func(api.Request) cluster.Power { return cluster.Off })
 		off := func(ctx context.Context) error { return h.Off(ctx, "vm1", "", nil) }
 		w.drop("192.168.10.1:29002", true)
-		if err, took := bounded(t, 5*time.Second, off); err != nil || took > 100*time.Millisecond {
+		if took, err := bounded(t, 5*time.Second, off); err != nil || took > 100*time.Millisecond {
 			t.Errorf("by the second address: %v after %v", err, took)
 		}
 		w.drop("10.2.102.51:29002", true)
-		if err, took := bounded(t, 5*time.Second, off); err == nil || took > 5*time.Second+100*time.Millisecond {
+		if took, err := bounded(t, 5*time.Second, off); err == nil || took > 5*time.Second+100*time.Millisecond {
 			t.Errorf("by no address: %v after %v", err, took)
 		}
 		go func() {
 			pass(4 * time.Second)
 			w.drop("10.2.102.51:29002", false)
 		}()
-		if err, took := bounded(t, 30*time.Second, off); err != nil || took < 4*time.Second {
+		if took, err := bounded(t, 30*time.Second, off); err != nil || took < 4*time.Second {
 			t.Errorf("the second address comes back: %v after %v", err, took)
 		}
 	})
