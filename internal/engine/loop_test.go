@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,18 +18,25 @@ import (
 type disk struct {
 	takes time.Duration
 	err   error
+	mu    sync.Mutex
 	log   []string
+}
+
+func (d *disk) note(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.log = append(d.log, what)
 }
 
 func (d *disk) Persist(*Persist) error {
 	<-time.After(d.takes)
-	d.log = append(d.log, "written")
+	d.note("written")
 	return d.err
 }
 
 func (d *disk) Do(eff Effects) {
 	if len(eff.Isolate) > 0 {
-		d.log = append(d.log, "isolated")
+		d.note("isolated")
 	}
 }
 
@@ -43,20 +51,20 @@ func (l leased) Harmless() Effects { return Effects{Isolate: []Task{{}}} }
 func TestPersistIsolatesInTime(t *testing.T) {
 	broken := errors.New("input/output error")
 	for name, tt := range map[string]struct {
-		disk    disk
+		disk    *disk
 		guarded bool
 		want    []string
 		late    time.Duration
 	}{
-		"fast":               {disk{takes: 400 * time.Millisecond}, true, []string{"written"}, 0},
-		"slow":               {disk{takes: 2 * time.Second}, true, []string{"isolated", "written"}, 2 * time.Second},
-		"slow, then broken":  {disk{takes: 2 * time.Second, err: broken}, true, []string{"isolated", "written"}, 2 * time.Second},
-		"nothing to isolate": {disk{takes: 2 * time.Second}, false, []string{"written"}, 0},
-		"broken at once":     {disk{err: broken}, true, []string{"written"}, 0},
+		"fast":               {&disk{takes: 400 * time.Millisecond}, true, []string{"written"}, 0},
+		"slow":               {&disk{takes: 2 * time.Second}, true, []string{"isolated", "written"}, 2 * time.Second},
+		"slow, then broken":  {&disk{takes: 2 * time.Second, err: broken}, true, []string{"isolated", "written"}, 2 * time.Second},
+		"nothing to isolate": {&disk{takes: 2 * time.Second}, false, []string{"written"}, 0},
+		"broken at once":     {&disk{err: broken}, true, []string{"written"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				late, err := persist(&tt.disk, leased{tt.guarded}, &Persist{})
+				late, err := persist(tt.disk, leased{tt.guarded}, &Persist{})
 				if late != tt.late || !errors.Is(err, tt.disk.err) || !slices.Equal(tt.disk.log, tt.want) {
 					t.Errorf("late %v, error %v, %v", late, err, tt.disk.log)
 				}
