@@ -153,7 +153,11 @@ func env[T uint64 | float64](t *testing.T, name string, otherwise T) T {
 // story and prints its log.
 func TestHunt(t *testing.T) {
 	long := time.Duration(env(t, "HOURS", 2.0/60) * float64(time.Hour))
-	all := env(t, "SEEDS", uint64(120))
+	stories := uint64(120)
+	if raced {
+		stories = 20
+	}
+	all := env(t, "SEEDS", stories)
 	only := os.Getenv("NODES")
 	var told tally
 	began := time.Now()
