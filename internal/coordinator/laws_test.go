@@ -75,13 +75,14 @@ func (w *world) decide(rt *rapid.T) (quiet bool) {
 		if n := w.s.Nodes[gs.Owner]; w.s.Suspended(b.Group) != "" && !nodes && (n == nil || !n.Leaving) && (gs.Owner != "" || to != gs.Previous) {
 			rt.Fatalf("something is done for group %s, %s: %+v", b.Group, w.s.Suspended(b.Group), b.Plan)
 		}
-		if m := maintained(w.s, to); m && b.Plan.From != to && !nodes {
+		if to != "" && maintained(w.s, to) && b.Plan.From != to && !nodes {
 			rt.Fatalf("group %s is sent to %s, which is in maintenance", b.Group, to)
 		}
 		if gs.Held != nil && b.Plan.Action == state.ActionFailover {
 			rt.Fatalf("group %s is failed over though it is held: %+v", b.Group, b.Plan)
 		}
-		if n := w.s.Nodes[to]; n != nil && n.Quarantine != nil && to != b.Plan.From {
+		// Maintenance leaves a group only the node that it ran on.
+		if n := w.s.Nodes[to]; n != nil && n.Quarantine != nil && to != b.Plan.From && w.s.Suspended(b.Group) == "" {
 			for _, other := range g.Nodes {
 				if other != b.Plan.From && placement.Refuse(w.s, g, other) == "" {
 					rt.Fatalf("group %s is sent to %s, which is quarantined, and not to %s: %+v", b.Group, to, other, b.Plan)
@@ -104,7 +105,7 @@ func (w *world) decide(rt *rapid.T) (quiet bool) {
 
 // settle decides on one view until nothing is due.
 func (w *world) settle(rt *rapid.T) {
-	for range 4 {
+	for range 10 {
 		if w.decide(rt) {
 			return
 		}

@@ -212,6 +212,13 @@ func (d *device) note(format string, args ...any) {
 	d.log = append(d.log, fmt.Sprintf(format, args...))
 }
 
+// said is what was asked of it so far.
+func (d *device) said() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.log, ", ")
+}
+
 // fail lets the next checks fail, or not.
 func (d *device) fail(err error) {
 	d.mu.Lock()
@@ -333,7 +340,7 @@ func TestSelfCheck(t *testing.T) {
 		if len(states) != 3 || states[2].Level != 2 || states[2].Plug != "4" || states[2].By != "link three" || !states[2].Verified.Equal(began) || len(events()) != 0 {
 			t.Fatalf("first check: %+v, %v", states, events())
 		}
-		if got := strings.Join(devices["one"].log, ", "); got != "check, status beta" {
+		if got := devices["one"].said(); got != "check, status beta" {
 			t.Errorf("of the own node nothing is checked, and nothing is switched: %s", got)
 		}
 		devices["two"].fail(errors.New("nobody answers"))

@@ -10,7 +10,7 @@ import (
 )
 
 func TestShippedLayouts(t *testing.T) {
-	want := []string{"other", "reference", "single", "three", "witness"}
+	want := []string{"other", "reference", "single", "three", "witness", "witnesses"}
 	if d := cmp.Diff(want, ShippedNames()); d != "" {
 		t.Fatal(d)
 	}
