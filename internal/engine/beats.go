@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -340,6 +341,9 @@ func (m *Machine) restore() {
 			continue // taken over meanwhile: follow() stops it
 		}
 		kept++
+		if l.inherited && gs.Phase != cluster.PhaseStarting { // how far a start came nobody else knows
+			l.resources = maps.Clone(gs.Resources)
+		}
 		if t := l.task(&l.config); l.restorable(&t) {
 			m.eff.Restore = append(m.eff.Restore, t)
 		}

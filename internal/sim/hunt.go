@@ -283,7 +283,7 @@ func (w *World) revive(name cluster.NodeName) {
 	switch {
 	case n.machine != nil && n.paused:
 		w.Resume(name)
-	case n.machine == nil && len(n.active) > 0:
+	case n.machine == nil && n.on:
 		if err := w.StartDaemon(name); err != nil {
 			w.Broken = err.Error()
 		}

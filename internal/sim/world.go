@@ -95,6 +95,7 @@ type Node struct {
 	name       cluster.NodeName
 	machine    *engine.Machine // nil while it is off
 	boots      int
+	on         bool
 	power      int // how often it went off or on
 	paused     bool
 	held       []engine.Event // what arrived while it was paused
@@ -215,6 +216,7 @@ func (w *World) Run(d time.Duration) {
 func (w *World) Boot(name cluster.NodeName) error {
 	n := w.nodes[name]
 	n.boots++
+	n.on = true
 	n.power++
 	n.isolating = 0
 	return w.startDaemon(n)
@@ -241,6 +243,7 @@ func (w *World) startDaemon(n *Node) error {
 // Crash takes a node's power away.
 func (w *World) Crash(name cluster.NodeName) {
 	n := w.nodes[name]
+	n.on = false
 	n.power++
 	n.lease, n.runs, n.doom, n.paused, n.held = 0, engine.Runs{}, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
@@ -548,7 +551,7 @@ func (w *World) off(n *Node) {
 	w.Crash(n.name)
 	power := n.power
 	w.after(bootTakes, func() {
-		if n.machine == nil && n.power == power {
+		if !n.on && n.power == power {
 			if err := w.Boot(n.name); err != nil {
 				w.Broken = err.Error()
 			}
