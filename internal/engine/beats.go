@@ -59,7 +59,7 @@ func (m *Machine) heard(n cluster.NodeName) bool {
 // deaf says whether a node that is heard has said for two heartbeats that it does
 // not hear this one. Nothing can be agreed on with it, and its lease, as far as
 // it needs us, has ended: it counts as silent. A single word of it means little,
-// it may only have stood still.
+// it may only have stood still, or we have.
 func (m *Machine) deaf(n cluster.NodeName) bool {
 	p := m.peers[n]
 	return p != nil && p.deaf > 0 && m.now.Sub(p.deaf) >= 2*m.timing().Heartbeat
@@ -223,7 +223,7 @@ func (m *Machine) takeBeat(in BeatIn) {
 	m.pathHeard(in.From, p, in.Path)
 	if !b.Deaf {
 		p.deaf = 0
-	} else if p.deaf == 0 {
+	} else if p.deaf == 0 && !m.dazed() {
 		p.deaf = m.now
 	}
 	if first && m.follows(p, in.From) {

@@ -68,6 +68,8 @@ type Machine struct {
 	now     cluster.Instant
 	wall    time.Time
 	started cluster.Instant
+	wakeAt  cluster.Instant // when the latest step asked to be called again
+	awake   cluster.Instant // when it last went on after a standstill; 0: never
 	eff     *Effects
 	seq     uint64
 
@@ -205,6 +207,7 @@ func raftID(n cluster.NodeName) uint64 {
 func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	m.eff = &Effects{}
 	m.now, m.wall = now, wall
+	m.noticeStandstill()
 	if m.exited {
 		m.eff.Exit = true
 		return *m.eff
@@ -227,7 +230,30 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	m.eff.Lease, _ = m.leaseEnd()
 	m.eff.Guard = m.guard()
 	m.eff.WakeAt = m.nextWake()
+	m.wakeAt = m.eff.WakeAt
 	return *m.eff
+}
+
+// noticeStandstill notes that this step comes much later than was asked for: the
+// daemon or its machine stood still. What it last heard is old, and what came
+// meanwhile is still on its way here.
+func (m *Machine) noticeStandstill() {
+	if m.wakeAt == 0 || m.now.Sub(m.wakeAt) < 2*m.timing().Heartbeat {
+		return
+	}
+	m.awake = m.now
+	for _, p := range m.peers {
+		p.deaf = 0 // nobody has heard us meanwhile
+	}
+	if !m.boundToPing() {
+		m.ping, m.pingAt, m.pingAsked = quorum.PingUnknown, 0, 0
+	}
+}
+
+// dazed says whether this node has been awake for too short a time to know who
+// else is.
+func (m *Machine) dazed() bool {
+	return m.awake > 0 && m.now < m.awake.Add(2*m.timing().Heartbeat)
 }
 
 // maxRounds bounds the rounds of one Step; what is left waits for the next.

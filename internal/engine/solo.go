@@ -33,6 +33,9 @@ func (m *Machine) arbitrate() {
 		return
 	}
 	m.askPing()
+	if m.dazed() {
+		return
+	}
 	m.fenceFirst(other, due)
 	if !due && !m.fenced(other) {
 		return
