@@ -51,7 +51,7 @@ check: vet staticcheck gofmt
 	CGO_ENABLED=0 $(GO) test -short -timeout 5m $$($(GO) list ./... | grep -Ev '$(LAB)')
 
 sim:
-	SEEDS=$(or $(SEEDS),2000) HOURS=$(or $(HOURS),1) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestHunt$$' ./internal/sim | grep -v '^=== '
+	GOGC=400 SEEDS=$(or $(SEEDS),2000) HOURS=$(or $(HOURS),1) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestHunt$$' ./internal/sim | grep -v '^=== '
 
 mutants:
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestMutants$$' ./internal/sim -args -mutants

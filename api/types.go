@@ -89,10 +89,12 @@ type Maintenance struct {
 }
 
 // Quarantine is why a node is given no groups, unless no other node can run them.
+// One without an end lasts until the node is released, and then it is given none
+// at all.
 type Quarantine struct {
 	Why   string    `json:"why"`
 	Since time.Time `json:"since"`
-	Until time.Time `json:"until"`
+	Until time.Time `json:"until,omitzero"`
 }
 
 // FenceState is one step of a node's fence, as the node that answers has checked

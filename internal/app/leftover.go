@@ -104,7 +104,7 @@ func (d *Daemon) abandon(why error) {
 const isolateLeftover = 300 * time.Millisecond
 
 func (d *Daemon) dogs() watchdog.Opener {
-	return watchdog.Opener{Run: d.dirs.Run, OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
+	return watchdog.Opener{Run: d.dirs.Run, Mark: filepath.Join(d.dirs.State, fileMark), OnlyInNamespace: d.opt.OnlyInNamespace, Log: d.log}
 }
 
 // leaseGoesOn waits until it is time to isolate what an earlier daemon runs, and

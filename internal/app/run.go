@@ -146,9 +146,13 @@ func (d *Daemon) open(closers *closeStack) error {
 	if err != nil {
 		return err
 	}
+	again, err := countResets(d.dirs.State, boot)
+	if err != nil {
+		return err
+	}
 	eo := engine.Options{
 		Self: d.node, Boot: boot, Daemon: daemon, Now: engine.Now(), NextSeq: d.journal.Next(), Version: d.opt.Version,
-		Narrated: narrated(d.journal, d.node), HardState: saved.HardState, Snapshot: saved.Snapshot, Entries: saved.Entries, Meta: saved.Meta[metaEngine], Lease: until, Runs: inherited.Runs,
+		Narrated: narrated(d.journal, d.node), HardState: saved.HardState, Snapshot: saved.Snapshot, Entries: saved.Entries, Meta: saved.Meta[metaEngine], Lease: until, Runs: inherited.Runs, Resets: again,
 	}
 	if seed := saved.Meta[metaSeed]; len(seed) > 0 {
 		f, errs := config.Parse("cluster file", seed)

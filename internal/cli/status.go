@@ -163,7 +163,9 @@ func (p *program) printNode(n *api.Node, w int) {
 		fmt.Fprintf(p.out, "  (%s)", n.Why)
 	}
 	fmt.Fprintln(p.out)
-	if q := n.Quarantine; q != nil {
+	if q := n.Quarantine; q != nil && q.Until.IsZero() {
+		fmt.Fprintf(p.out, "    %s (%s): given no group at all; when it is sound, end it with tasuki node release %s\n", p.paint(false, "quarantined"), q.Why, n.Name)
+	} else if q != nil {
 		fmt.Fprintf(p.out, "    %s until %s (%s): given no group that another node can run; end it with tasuki node release %s\n", p.paint(false, "quarantined"),
 			q.Until.Local().Format("2006/01/02 15:04:05"), q.Why, n.Name)
 	}

@@ -30,6 +30,7 @@ type Seen struct {
 	Expired bool          // silent, and no promise of ours stands in the way of declaring it down
 	Silent  time.Duration // since the latest heartbeat, or since it no longer hears us
 	Deaf    bool          // it is heard, but does not hear us
+	Resets  int           // how many times in a row its own watchdog had reset it before this boot
 }
 
 // Decide returns the commands that are due, in order; none if all is well.

@@ -45,14 +45,22 @@ func latest(times []time.Time, t time.Time) int {
 	return n
 }
 
+// maxResets is after how many resets in a row by its own watchdog a node is given
+// no groups: what it runs may be what makes it fail, and somebody must be able to
+// look at it.
+const maxResets = 2
+
 // quarantine returns what is due with the return of a node that was lost too
 // often, or nil.
 func quarantine(s *state.State, v View, n *config.Node, node *state.Node) *state.Command {
-	q, losses := s.File().Quarantine, node.Losses
+	q, losses, seen := s.File().Quarantine, node.Losses, v.Nodes[n.Name]
 	switch {
+	case seen.Resets >= maxResets && !n.Witness && node.Released != seen.Boot && (node.Quarantine == nil || !node.Quarantine.Open()):
+		return &state.Command{Quarantine: &state.SetQuarantine{Node: n.Name, Quarantine: &state.Quarantine{
+			Why: fmt.Sprintf("its own watchdog has reset it %d times in a row", seen.Resets), Since: v.Wall}}}
 	case q.Failures == 0 || n.Witness || node.Quarantine != nil:
 		return nil
-	case node.State == cluster.NodeUp && node.Boot != v.Nodes[n.Name].Boot && !node.Leaving:
+	case node.State == cluster.NodeUp && node.Boot != seen.Boot && !node.Leaving:
 		losses = append(slices.Clone(losses), v.Wall) // it was never missed, and is counted now
 	case node.State != cluster.NodeDown:
 		return nil
@@ -68,7 +76,7 @@ func quarantine(s *state.State, v View, n *config.Node, node *state.Node) *state
 // endQuarantine returns the end of a quarantine that is over, and what the node
 // may be given back then.
 func endQuarantine(s *state.State, v View, n cluster.NodeName, node *state.Node) []state.Command {
-	if node.Quarantine == nil {
+	if node.Quarantine == nil || node.Quarantine.Open() {
 		return nil
 	}
 	end := state.SetQuarantine{Node: n, Until: node.Quarantine.Until, Why: "its time is over"}

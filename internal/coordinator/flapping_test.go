@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/placement"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
@@ -184,4 +185,31 @@ func TestFileWithoutQuarantineReleases(t *testing.T) {
 	s.File().Quarantine.Failures = 0
 	carry(t, s, all(), "c released")
 	decides(t, s, all(), "")
+}
+
+func TestNodeThatResetItselfTwiceIsGivenNothing(t *testing.T) {
+	s, v := running(t), all()
+	back := func(boot, daemon string, resets int) {
+		v.Nodes["c"] = Seen{Alive: true, Boot: boot, Daemon: daemon, Resets: resets}
+	}
+	back("c2", "x", 1)
+	carry(t, s, v, "c up")
+	s.File().Quarantine.Failures = 0 // it is not about how often others miss it
+	back("c3", "x", 2)
+	carry(t, s, v, "c up, c quarantined")
+	v.Wall = v.Wall.Add(1000 * time.Hour)
+	decides(t, s, v, "")
+	g := s.File().Group("web")
+	g.Nodes = []cluster.NodeName{"c"}
+	if c := placement.Choose(s, g, ""); c.Node != "" || c.LastResort != "" || placement.Able(s, g, "c") {
+		t.Errorf("it is given a group, be it the last resort: %+v", c)
+	}
+	s.Apply(state.Entry{Commands: []state.Command{{Quarantine: &state.SetQuarantine{Node: "c"}}}})
+	if c := placement.Choose(s, g, ""); c.Node != "c" {
+		t.Errorf("it is released and given nothing: %+v", c)
+	}
+	back("c3", "y", 2) // its daemon starts anew
+	carry(t, s, v, "c up")
+	back("c4", "z", 3)
+	carry(t, s, v, "c up, c quarantined")
 }

@@ -277,11 +277,11 @@ func (m *Machine) view() coordinator.View {
 
 func (m *Machine) seen(n cluster.NodeName) coordinator.Seen {
 	if n == m.self {
-		return coordinator.Seen{Alive: true, Boot: m.boot, Daemon: m.daemon}
+		return coordinator.Seen{Alive: true, Boot: m.boot, Daemon: m.daemon, Resets: m.resets}
 	}
 	p := m.peer(n)
 	seen := coordinator.Seen{
-		Alive: m.member(n) && !p.last.Departing, Boot: p.last.Boot, Daemon: p.last.Daemon,
+		Alive: m.member(n) && !p.last.Departing, Boot: p.last.Boot, Daemon: p.last.Daemon, Resets: p.last.Resets,
 		Expired: m.expired(n), Silent: m.now.Sub(max(p.heard, m.started)),
 	}
 	if m.heard(n) && m.deaf(n) {

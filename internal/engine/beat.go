@@ -26,7 +26,11 @@ type beat struct {
 	Heard       []int               // 14: indices of the receiver's addresses from which heartbeats arrive
 	Life        uint64              // 15: how often this daemon has given up its state
 	Deaf        bool                // 16: the sender has not heard the receiver for a while
+	Resets      int                 // 17: as in Options
 }
+
+// maxToldResets bounds what is taken over of Resets.
+const maxToldResets = 1000
 
 // maxHeard bounds the indices in Heard; no node has as many addresses.
 const maxHeard = 64
@@ -65,6 +69,7 @@ func (b *beat) encode() []byte {
 	}
 	number(15, b.Life)
 	number(16, protowire.EncodeBool(b.Deaf))
+	number(17, uint64(b.Resets))
 	return out
 }
 
@@ -116,6 +121,8 @@ func (b *beat) number(field protowire.Number, v uint64) {
 		b.Life = v
 	case 16:
 		b.Deaf = v != 0
+	case 17:
+		b.Resets = int(min(v, maxToldResets))
 	case 14:
 		if v > 0 && v <= maxHeard && len(b.Heard) < maxHeard {
 			b.Heard = append(b.Heard, int(v)-1)

@@ -23,7 +23,7 @@ func someBeat(t *rapid.T) beat {
 		Incarnation: quorum.Incarnation{Generation: cluster.Generation(rapid.Uint64().Draw(t, "generation")), Node: cluster.NodeName(name.Draw(t, "by"))},
 		Boot:        name.Draw(t, "boot"), Daemon: name.Draw(t, "daemon"), AckDaemon: name.Draw(t, "ack daemon"), Lead: cluster.NodeName(name.Draw(t, "lead")),
 		Sent: cluster.Instant(rapid.Int64Min(1).Draw(t, "sent")), Ack: cluster.Instant(rapid.Int64Min(0).Draw(t, "ack")),
-		WaitOver: rapid.Bool().Draw(t, "wait over"), Departing: rapid.Bool().Draw(t, "departing"), Acks: names("acks"), Applied: rapid.Uint64().Draw(t, "applied"), Life: rapid.Uint64().Draw(t, "life"), Deaf: rapid.Bool().Draw(t, "deaf"),
+		WaitOver: rapid.Bool().Draw(t, "wait over"), Departing: rapid.Bool().Draw(t, "departing"), Acks: names("acks"), Applied: rapid.Uint64().Draw(t, "applied"), Life: rapid.Uint64().Draw(t, "life"), Deaf: rapid.Bool().Draw(t, "deaf"), Resets: rapid.IntRange(0, maxToldResets).Draw(t, "resets"),
 	}
 	for _, g := range names("active") {
 		b.Active = append(b.Active, cluster.GroupName(g))

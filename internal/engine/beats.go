@@ -93,7 +93,7 @@ func (m *Machine) beat() {
 		p.beats++
 		b := beat{
 			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
-			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied, Life: m.life,
+			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied, Life: m.life, Resets: m.resets,
 		}
 		b.Deaf = m.now.Sub(max(p.heard, m.started)) >= m.silence()+m.pace()
 		b.Heard = m.heardPaths(&f.Nodes[i], p)

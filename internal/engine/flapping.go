@@ -49,6 +49,11 @@ func (m *Machine) narrateQuarantine(c *state.SetQuarantine, b before) {
 		return
 	}
 	fields := map[string]string{"node": string(c.Node)}
+	if q := now.Quarantine; q != nil && q.Open() {
+		m.event(cluster.LevelError, "nm", "node-quarantined", "", fields,
+			"Node %s is quarantined: %s. It is given no group at all until it is released: tasuki node release %s.", c.Node, q.Why, c.Node)
+		return
+	}
 	if q := now.Quarantine; q != nil {
 		fields["until"] = q.Until.UTC().Format(time.RFC3339)
 		m.event(cluster.LevelWarn, "nm", "node-quarantined", "", fields,

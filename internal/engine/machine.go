@@ -34,6 +34,10 @@ type Options struct {
 	Entries   []*raftpb.Entry
 	Meta      []byte
 
+	// Resets is how many times in a row the node's own watchdog has reset it before
+	// this boot.
+	Resets int
+
 	// Narrated is the field FieldEntry of the newest event of this node that has
 	// one; "" if none has. Its lines are not written again.
 	Narrated string
@@ -68,6 +72,7 @@ type Machine struct {
 	now     cluster.Instant
 	wall    time.Time
 	started cluster.Instant
+	resets  int
 	wakeAt  cluster.Instant // when the latest step asked to be called again
 	awake   cluster.Instant // when it last went on after a standstill; 0: never
 	eff     *Effects
@@ -139,7 +144,7 @@ type Machine struct {
 // error if that cannot be read.
 func New(o Options) (*Machine, error) {
 	m := &Machine{
-		self: o.Self, boot: o.Boot, daemon: o.Daemon, version: o.Version, seed: o.Seed,
+		self: o.Self, boot: o.Boot, daemon: o.Daemon, version: o.Version, seed: o.Seed, resets: o.Resets,
 		now: o.Now, started: o.Now, seq: o.NextSeq, eff: &Effects{},
 		st: state.New(), peers: map[cluster.NodeName]*peer{}, declined: map[cluster.NodeName]cluster.Instant{}, voter: lease.NewVoter(o.Now),
 		fences: map[cluster.NodeName]*fence{},

@@ -69,6 +69,9 @@ func barred(s *state.State, g *config.Group, n cluster.NodeName) string {
 	if why := Unfit(s, g, n); why != "" {
 		return why
 	}
+	if q := s.Nodes[n].Quarantine; q != nil && q.Open() {
+		return fmt.Sprintf("%s is quarantined until it is released (%s)", n, q.Why)
+	}
 	if m, on := s.Maintenance[state.MaintenanceKey(n, "")]; on {
 		return m.Text()
 	}

@@ -126,12 +126,12 @@ var terrains = map[string]struct {
 }{
 	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 15},
 	"wiped":   {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 5},
-	"three":   {Terrain{Text: trio, Drift: drift}, 15},
+	"three":   {Terrain{Text: trio, Drift: drift}, 12},
 	"stops":   {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},
-	"five":    {Terrain{Text: five, Drift: drift}, 5},
-	"ping":    {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 20},
-	"fence":   {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 25},
-	"none":    {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 20},
+	"five":    {Terrain{Text: five, Drift: drift}, 3},
+	"ping":    {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 18},
+	"fence":   {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 20},
+	"none":    {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 17},
 }
 
 // env reads a number for a hunt; make sim sets them.

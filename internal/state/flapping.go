@@ -72,6 +72,9 @@ func (s *State) quarantine(c SetQuarantine) {
 	case c.Quarantine != nil:
 		n.Quarantine, n.Losses = c.Quarantine, nil
 	case n.Quarantine != nil && n.Quarantine.Until.Equal(c.Until):
+		if n.Quarantine.Open() {
+			n.Released = n.Boot
+		}
 		n.Quarantine = nil
 	}
 }

@@ -55,15 +55,20 @@ type Node struct {
 
 	Losses     []time.Time `json:"losses,omitempty"`     // when it was lost, not by a planned leave; oldest first, since its latest quarantine
 	Quarantine *Quarantine `json:"quarantine,omitempty"` // it was lost too often
+	Released   string      `json:"released,omitempty"`   // the boot in which an open quarantine was ended
 }
 
 // Quarantine is why and how long a node is given no groups, unless no other node
-// can run them.
+// can run them. An open one has no end but a release, and the node is given none
+// at all.
 type Quarantine struct {
 	Why   string    `json:"why"`
 	Since time.Time `json:"since"`
-	Until time.Time `json:"until"`
+	Until time.Time `json:"until,omitzero"` // zero: it is open
 }
+
+// Open says whether the quarantine ends by a release only.
+func (q *Quarantine) Open() bool { return q.Until.IsZero() }
 
 // Group is what is agreed on about one group.
 type Group struct {

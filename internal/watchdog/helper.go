@@ -25,10 +25,16 @@ type helper struct {
 	owner    int    // the connection that feeds; -1: none
 	greeting []byte
 
+	mark   func(near bool) // says, without waiting, that a reset is near, or is not after all
+	marked bool
+
 	armed    bool
 	timeout  time.Duration // of the last feed
 	deadline time.Duration
 }
+
+// markLead is how long before a reset it is noted on disk that it is near.
+const markLead = 50 * time.Millisecond
 
 // resetRetry is how long to wait before a reset that failed is tried again.
 const resetRetry = time.Second
@@ -40,7 +46,7 @@ func (h *helper) run() (disarmed bool, err error) {
 	for h.armed || h.owner >= 0 {
 		left := time.Duration(-1)
 		if h.armed {
-			left = max(h.deadline-h.clock(), 0)
+			left = h.note(max(h.deadline-h.clock(), 0))
 		}
 		fds := [2]unix.PollFd{{Fd: int32(h.owner), Events: unix.POLLIN}, {Fd: int32(h.listener), Events: unix.POLLIN}}
 		ready, err := h.poll(fds[:], left)
@@ -61,6 +67,20 @@ func (h *helper) run() (disarmed bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// note keeps the mark in step with the time that is left until the reset. It
+// returns how long to wait at most.
+func (h *helper) note(left time.Duration) time.Duration {
+	near := left <= markLead
+	if near != h.marked {
+		h.marked = near
+		h.mark(near)
+	}
+	if near {
+		return left
+	}
+	return left - markLead
 }
 
 func (h *helper) bite() {

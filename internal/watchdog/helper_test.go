@@ -2,7 +2,9 @@ package watchdog
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,7 @@ type story struct {
 	why      string
 	resetErr error // what a reset comes to; nil ends the story
 	retired  bool
+	marks    []time.Duration // when a reset was said to be near, and, negative, not to be
 }
 
 type happening struct {
@@ -46,7 +49,14 @@ func newStory(t *testing.T) *story {
 	}
 	s.h = &helper{
 		clock: func() time.Duration { return s.now }, poll: s.poll, trust: trusted, listener: listener, owner: pair[1], greeting: []byte{ansReady},
-		reset:  func(why string) error { s.resets, s.why = append(s.resets, s.now), why; return s.resetErr },
+		reset: func(why string) error { s.resets, s.why = append(s.resets, s.now), why; return s.resetErr },
+		mark: func(near bool) {
+			if at := s.now; near {
+				s.marks = append(s.marks, at)
+			} else {
+				s.marks = append(s.marks, -at)
+			}
+		},
 		retire: func() { s.retired = true },
 	}
 	t.Cleanup(func() {
@@ -294,4 +304,34 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("a timeout of %v", timeout)
 		}
 	})
+}
+
+func TestAResetIsNotedBeforeItComes(t *testing.T) {
+	s := newStory(t)
+	s.at(0, s.feed(s.daemon, 300*ms))
+	s.at(270*ms, s.feed(s.daemon, 300*ms))
+	s.resetAt(570*ms, "sends none")
+	if want := []time.Duration{250 * ms, -270 * ms, 520 * ms}; !slices.Equal(s.marks, want) {
+		t.Errorf("marks at %v, not %v", s.marks, want)
+	}
+}
+
+func TestMarker(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mark")
+	mark := marker(path)
+	for _, near := range []bool{true, false, true} {
+		mark(near)
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			data, err := os.ReadFile(path)
+			if near && err == nil && string(data) == "0\n" || !near && errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("near %v: %q, %v", near, data, err)
+			}
+			<-time.After(ms)
+		}
+	}
+	marker("")(true) // nowhere
 }

@@ -204,6 +204,10 @@ func (o Opener) spawn() (*helperLink, error) {
 	defer ours.Close()
 	defer theirs.Close()
 	args := []string{"tasuki", HelperCommand, "--socket", filepath.Join(o.Run, socketName)}
+	if o.Mark != "" {
+		_ = os.Remove(o.Mark) // of a helper that was disarmed just then
+		args = append(args, "--mark", o.Mark)
+	}
 	if o.OnlyInNamespace {
 		args = append(args, "--only-in-namespace")
 	}

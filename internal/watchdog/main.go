@@ -30,6 +30,7 @@ func HelperMain(args []string) int {
 	set := flag.NewFlagSet(HelperCommand, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	socket := set.String("socket", "", "where later daemons connect")
+	mark := set.String("mark", "", "the file that says that this helper was about to reset the node")
 	namespaced := set.Bool("only-in-namespace", false, "refuse to work in the first PID namespace")
 	if err := set.Parse(args); err != nil || *socket == "" || set.NArg() > 0 {
 		return 2
@@ -38,7 +39,7 @@ func HelperMain(args []string) int {
 	// a dead daemon, must not end its guard.
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2)
 	runtime.LockOSThread()
-	h := &helper{clock: monotonic, poll: poll, reset: resetNode, trust: trusted, owner: inherited, listener: -1}
+	h := &helper{clock: monotonic, poll: poll, reset: resetNode, trust: trusted, mark: marker(*mark), owner: inherited, listener: -1}
 	if err := mayReset(*namespaced); err != nil {
 		h.answer(append([]byte{ansRefused}, err.Error()...))
 		return 1

@@ -35,6 +35,9 @@ type Dog interface {
 type Opener struct {
 	// Run is the directory of the helper's socket.
 	Run string
+	// Mark is the file that the helper writes when it is about to reset the node:
+	// how long it had been there, in whole seconds. "" is none.
+	Mark string
 	// OnlyInNamespace makes keepalive refuse to work in the machine's first PID
 	// namespace, where it would reset the whole machine: for labs.
 	OnlyInNamespace bool

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,22 +154,42 @@ func TestFrozenDaemon(t *testing.T) {
 // watchdog, with its node. Half a second is not so long.
 func TestKeepalive(t *testing.T) {
 	s := reference(t, "CLP-1")
-	before, err := s.Lab.Machine(t.Context(), "CLP-1")
-	must(t, err)
 	svc, err := s.Lab.Service(t.Context(), "CLP-1", "status")
 	must(t, err)
 	do(t, s, "CLP-1", "sh", "-c", "kill -STOP $0; sleep 0.5; kill -CONT $0", strconv.Itoa(svc.PID))
 	stays(t, s, "CLP-1", time.Second)
-	do(t, s, "CLP-1", "kill", "-STOP", strconv.Itoa(svc.PID))
+	selfReset(t, s, "CLP-1", "CLP-2")
+	do(t, s, "CLP-2", "tasuki", "group", "move", "failover") // once is not too often
+	activeOn(t, s, "CLP-1")
+	selfReset(t, s, "CLP-1", "CLP-2")
+	told(t, s, "CLP-2", "node-quarantined", "its own watchdog has reset it 2 times in a row")
+	r, err := s.Lab.Exec(t.Context(), "CLP-2", "tasuki", "group", "move", "failover")
+	if err != nil || r.Code == 0 || !strings.Contains(r.Stderr, "quarantined until it is released") {
+		t.Errorf("a move to it: %+v, %v", r, err)
+	}
+	do(t, s, "CLP-1", "tasuki", "node", "release", "CLP-1")
+	do(t, s, "CLP-1", "tasuki", "group", "move", "failover")
+	activeOn(t, s, "CLP-1")
+}
+
+// selfReset stops the daemon of an active node, and waits until the node is back
+// as the standby of the other one.
+func selfReset(t *testing.T, s *demo.Stage, node, other string) {
+	t.Helper()
+	before, err := s.Lab.Machine(t.Context(), node)
+	must(t, err)
+	svc, err := s.Lab.Service(t.Context(), node, "status")
+	must(t, err)
+	do(t, s, node, "kill", "-STOP", strconv.Itoa(svc.PID))
 	stopped := time.Now()
 	must(t, s.Until(t.Context(), "the node was reset", func() (bool, error) {
-		m, err := s.Lab.Machine(t.Context(), "CLP-1")
+		m, err := s.Lab.Machine(t.Context(), node)
 		return err == nil && m.Boots > before.Boots, nil
 	}))
 	t.Logf("reset %v after its daemon stood still", time.Since(stopped))
-	activeOn(t, s, "CLP-2")
-	must(t, s.Until(t.Context(), "CLP-1 is standby again", func() (bool, error) {
-		st, err := s.Status(t.Context(), "CLP-1")
-		return err == nil && owner(st, "failover") == "CLP-2" && everyNode(st, isUp), nil
+	activeOn(t, s, other)
+	must(t, s.Until(t.Context(), node+" is standby again", func() (bool, error) {
+		st, err := s.Status(t.Context(), node)
+		return err == nil && string(owner(st, "failover")) == other && everyNode(st, isUp), nil
 	}))
 }
