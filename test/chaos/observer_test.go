@@ -333,8 +333,7 @@ func (o *observer) hold(of uint) (mask uint) {
 	return mask
 }
 
-// locked returns whose lock files are locked by somebody who can do something: a
-// holder that stands still (SIGSTOP) has no use of it.
+// locked returns whose lock files are locked by somebody who can do something.
 func (o *observer) locked() (mask uint, err error) {
 	data, err := os.ReadFile("/proc/locks")
 	if err != nil {
@@ -345,7 +344,7 @@ func (o *observer) locked() (mask uint, err error) {
 		if len(f) < 6 || f[1] != "FLOCK" || f[3] != "WRITE" {
 			continue
 		}
-		if i := slices.Index(o.lockID, f[5]); i >= 0 && strings.HasPrefix(comm(f[4]), "sleep") && !frozen(f[4]) {
+		if i := slices.Index(o.lockID, f[5]); i >= 0 && strings.HasPrefix(comm(f[4]), "sleep") && !inert(f[4]) {
 			mask |= 1 << i
 		}
 	}
@@ -490,9 +489,32 @@ func (o *observer) awaitService(ctx context.Context, since time.Time) (time.Time
 	}
 }
 
-// frozen says whether a process stands still after SIGSTOP.
-func frozen(pid string) bool {
-	data, _ := os.ReadFile("/proc/" + pid + "/stat")
-	i := strings.LastIndexByte(string(data), ')')
-	return i >= 0 && strings.HasPrefix(string(data[i+1:]), " T")
+// inert says whether a process can do nothing of its own: it stands still after
+// SIGSTOP, or was killed and is on its way out. See proc_pid_stat(5), flags as in
+// linux/sched.h, and the masks of pending signals of proc_pid_status(5).
+func inert(pid string) bool {
+	const exiting = 0x4 // PF_EXITING
+	stat, _ := os.ReadFile("/proc/" + pid + "/stat")
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])) // state, ppid, pgrp, session, tty, tpgid, flags
+	if len(f) < 7 {
+		return true // it is gone
+	}
+	flags, _ := strconv.ParseUint(f[6], 10, 64)
+	return f[0] == "T" || flags&exiting != 0 || killed(pid)
+}
+
+// killed says whether SIGKILL waits for a process.
+func killed(pid string) bool {
+	status, _ := os.ReadFile("/proc/" + pid + "/status")
+	for line := range strings.Lines(string(status)) {
+		mask, ok := strings.CutPrefix(line, "SigPnd:")
+		if !ok {
+			mask, ok = strings.CutPrefix(line, "ShdPnd:")
+		}
+		bits, _ := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+		if ok && bits&(1<<(unix.SIGKILL-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -1,8 +1,11 @@
 package chaos_test
 
 import (
+	"context"
 	"net"
+	"os/exec"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -70,6 +73,39 @@ func TestRollsAreOfTheSeed(t *testing.T) {
 	}
 	if len(seen) != len(kinds) {
 		t.Errorf("only these come: %v", seen)
+	}
+}
+
+// A process counts until it can do nothing more, and not longer.
+func TestInert(t *testing.T) {
+	cmd := exec.Command("sleep", "infinity")
+	must(t, cmd.Start())
+	defer cmd.Process.Kill()
+	pid := strconv.Itoa(cmd.Process.Pid)
+	becomes := func(want bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		for inert(pid) != want {
+			if wait(ctx, time.Millisecond) != nil {
+				t.Fatalf("inert is %v", !want)
+			}
+		}
+	}
+	if inert(pid) {
+		t.Fatal("a process that sleeps is taken for one that can do nothing")
+	}
+	must(t, cmd.Process.Signal(unix.SIGSTOP))
+	becomes(true)
+	must(t, cmd.Process.Signal(unix.SIGCONT))
+	becomes(false)
+	must(t, cmd.Process.Signal(unix.SIGSTOP))
+	becomes(true)
+	must(t, cmd.Process.Kill())
+	for range 1000 {
+		if !inert(pid) {
+			t.Fatal("a process that was killed while it stood still counts again")
+		}
 	}
 }
 
