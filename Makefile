@@ -3,7 +3,7 @@
 # make test     everything that must pass before a change is taken (root: the lab too)
 # make check    the quick part of it, without root
 # make sim      stories of random faults: 2,000 of an hour each, over all kinds of clusters; SEEDS=n, HOURS=h, and
-#               NODES=witness|wiped|three|five|stops|ping|fence|none picks one kind; SEED=n replays one story with as few of its faults as break it
+#               NODES=witness|wiped|three|five|stops|ping|fence|none|forced picks one kind; SEED=n replays one story with as few of its faults as break it
 # make mutants  build deliberate bugs, and let the hunt find each
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
 # make bench-failover, bench-overload: figures for docs/performance.md (root)

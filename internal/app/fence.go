@@ -81,7 +81,8 @@ func (d *Daemon) CheckFences(ctx context.Context, n cluster.NodeName) ([]api.Nod
 	d.fences.Check(ctx, n)
 	out := []api.NodeFence{}
 	for _, is := range f.Nodes {
-		if is.Name != d.node && (n == "" || n == is.Name) {
+		needless := is.Witness && len(is.Fence) == 0 // nothing starts elsewhere because of it
+		if is.Name != d.node && (n == "" && !needless || n == is.Name) {
 			out = append(out, api.NodeFence{Node: is.Name, Fence: d.fences.States(is.Name)})
 		}
 	}

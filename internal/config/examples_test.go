@@ -74,6 +74,7 @@ func TestExampleGuests(t *testing.T) {
 		},
 		Arbitration: []config.Arbitrator{{Kind: config.ArbitrateNone}},
 		FenceCheck:  5 * time.Minute,
+		Takeover:    config.TakeoverLease,
 		Quarantine:  config.Quarantine{Failures: 3, Within: time.Hour, For: 2 * time.Hour},
 		Timing:      defaultTiming,
 		Groups: []config.Group{{
@@ -127,6 +128,7 @@ func TestExampleHost(t *testing.T) {
 		Cluster: "bay7-esx", Comment: "hypervisor host; the guests are not under its management", Port: 29002,
 		Nodes:      []config.Node{{Name: "bay7-esx", Addresses: addrs("10.2.102.17"), Public: netip.MustParseAddr("10.2.102.17")}},
 		FenceCheck: 5 * time.Minute,
+		Takeover:   config.TakeoverLease,
 		Quarantine: config.Quarantine{Failures: 3, Within: time.Hour, For: 2 * time.Hour},
 		Timing:     defaultTiming,
 		Monitors: []config.Monitor{

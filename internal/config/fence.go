@@ -108,6 +108,25 @@ func (b *builder) checkFences() {
 		b.add(every.src, "write 5m, or 0 for never", "%q is too often: %s", "fence_check", every.val)
 	}
 	b.checkFencePair()
+	b.checkTakeover()
+}
+
+// checkTakeover tells an owner that nobody can force off although its groups
+// wait for that, and a cluster in which no majority is left to do it.
+func (b *builder) checkTakeover() {
+	r := &b.raw.Takeover
+	if r.val != string(TakeoverFence) {
+		return
+	}
+	if len(b.raw.Nodes.items) < 3 {
+		b.add(r.src, "write arbitration: [fence] for two nodes, or add a witness", "takeover fence is for three votes or more: of %d nodes no majority is left to force one off", len(b.raw.Nodes.items))
+		return
+	}
+	for _, e := range b.raw.Nodes.items {
+		if !e.val.Witness.val && len(e.val.Fence.items) == 0 {
+			b.add(r.src, fmt.Sprintf("write a fence at node %s, or takeover: lease", e.name), "takeover fence must be able to force each owner off, and node %s has no fence", e.name)
+		}
+	}
 }
 
 func (b *builder) checkLevel(node string, level rawLevel) {
@@ -211,6 +230,7 @@ func (f *File) fenceSettings(top scope) {
 		s.set("timeout", x.Timeout)
 		s.set("verify", x.Verify)
 	}
+	top.but("takeover", string(f.Takeover), quietly("decides when a node is lost next time"))
 	top.but("fence_check", f.FenceCheck, quietly("used at once on every node"))
 }
 

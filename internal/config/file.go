@@ -18,6 +18,7 @@ type File struct {
 	Arbitration []Arbitrator
 	Fences      []Fence
 	FenceCheck  time.Duration // how often the fence devices of the other nodes are tried; 0: never
+	Takeover    Takeover
 	Timing      Timing
 	Quarantine  Quarantine
 	Groups      []Group
@@ -59,6 +60,17 @@ type Fence struct {
 	Timeout time.Duration     // of switching off and of seeing that it is off
 	Verify  bool              // off counts only when the device says that it is
 }
+
+// Takeover says what a cluster with a majority waits for before the groups of a
+// silent node start elsewhere.
+type Takeover string
+
+// The proofs of a takeover. TakeoverFence wants the lease to have run out and
+// the node to be confirmed off.
+const (
+	TakeoverLease Takeover = "lease"
+	TakeoverFence Takeover = "fence"
+)
 
 // Arbitrator is one way to decide who goes on when no majority is left.
 type Arbitrator struct {

@@ -62,7 +62,7 @@ func (b *builder) build() {
 	for _, e := range r.Fences.items {
 		f.Fences = append(f.Fences, fence(e))
 	}
-	f.FenceCheck = r.FenceCheck.val
+	f.FenceCheck, f.Takeover = r.FenceCheck.val, Takeover(r.Takeover.val)
 	f.Timing = timing(&r.Timing)
 	f.Quarantine = Quarantine{Failures: r.Quarantine.Failures.val, Within: r.Quarantine.Within.val, For: r.Quarantine.For.val}
 	for _, e := range r.Groups.items {

@@ -22,6 +22,7 @@ type rawFile struct {
 	Arbitration rawList[rawArbitrator] `yaml:"arbitration" range:"0..2" doc:"how two nodes without a witness decide who goes on when they lose each other: fence (who has forced the other off goes on; if that fails, the next of the list rules), ping with its targets, or none (both go on)" unless:"nobody goes on alone"`
 	Fences      rawMap[rawFence]       `yaml:"fences" range:"0..64" doc:"devices that can force a node off from outside, by name; which of them are for a node is written at the node"`
 	FenceCheck  rawDuration            `yaml:"fence_check" range:"0s..24h" default:"5m" doc:"how often every node tries whether the fence devices of the others answer, without switching anything; at least 1s, 0 never"`
+	Takeover    rawText                `yaml:"takeover" enum:"lease,fence" default:"lease" doc:"what must have happened before the groups of a silent node start elsewhere: lease (its lease has run out, by when it has made itself harmless), or fence (it was also forced off; without that nothing starts). For a majority of three votes or more; a pair has arbitration"`
 	Timing      rawTiming              `yaml:"timing" doc:"how fast a silent node is replaced"`
 	Quarantine  rawQuarantine          `yaml:"quarantine" doc:"when a node that keeps failing is given no groups for a while"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`

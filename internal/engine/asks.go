@@ -174,6 +174,7 @@ func (m *Machine) leadOn() {
 	if m.proposed != "" {
 		return
 	}
+	m.fenceLost()
 	if !m.decideAgain() {
 		return
 	}

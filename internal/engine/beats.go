@@ -446,12 +446,15 @@ func (m *Machine) mayStartAlone() bool {
 }
 
 // expired says whether the node's groups may be taken over as far as is known
-// here: it is silent, and what a majority promised it has run out. The voters
-// judge again when the declaration reaches them.
+// here: its lease has run out and, if the file wants that proof, it is confirmed
+// to be off.
 func (m *Machine) expired(n cluster.NodeName) bool {
-	if m.fenced(n) {
-		return true
-	}
+	return m.fenced(n) || m.leaseOver(n) && !m.wantsProof(n)
+}
+
+// leaseOver says whether a node is silent, and what a majority promised it has
+// run out. The voters judge again when the declaration reaches them.
+func (m *Machine) leaseOver(n cluster.NodeName) bool {
 	if m.alive(n) || m.now < m.voter.Bound(n, m.timing().Lease) {
 		return false
 	}
@@ -487,6 +490,19 @@ func (m *Machine) yieldLead() {
 		}
 		if more && all {
 			m.raft.TransferLeader(raftID(v))
+			return
+		}
+	}
+}
+
+// leadByWorker hands leadership to the first node of the file that is here and
+// can run groups.
+func (m *Machine) leadByWorker() {
+	f := m.file()
+	for i := range f.Nodes {
+		n := &f.Nodes[i]
+		if !n.Witness && n.Name != m.self && m.alive(n.Name) && m.member(n.Name) {
+			m.raft.TransferLeader(raftID(n.Name))
 			return
 		}
 	}

@@ -109,6 +109,30 @@ func (m *Machine) fenceFirst(other cluster.NodeName, due bool) {
 	m.fenceOff(other, "arbitration: it is silent, and two nodes without a third vote cannot tell who is cut off", "")
 }
 
+// wantsProof says whether a node must be confirmed off before another has what it
+// ran.
+func (m *Machine) wantsProof(n cluster.NodeName) bool {
+	return m.file().Takeover == config.TakeoverFence && len(m.st.OwnedBy(n)) > 0
+}
+
+// fenceLost has the leader force off every owner whose lease has run out, where
+// takeovers wait for that. A witness, which can force nobody off, hands
+// leadership to a node that can.
+func (m *Machine) fenceLost() {
+	f := m.file()
+	for i := range f.Nodes {
+		n := f.Nodes[i].Name
+		if s := m.st.Nodes[n]; n == m.self || s == nil || s.State != cluster.NodeUp || !m.waitOver || !m.wantsProof(n) || !m.leaseOver(n) {
+			continue
+		}
+		if f.Node(m.self).Witness {
+			m.leadByWorker()
+			return
+		}
+		m.fenceOff(n, "it is silent and may still run its groups, which start elsewhere only when it is off (takeover: fence)", "")
+	}
+}
+
 // fencing says whether a node is being forced off.
 func (m *Machine) fencing() bool {
 	for _, f := range m.fences {

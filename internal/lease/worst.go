@@ -80,6 +80,9 @@ func Worst(f *config.File) WorstCase {
 		w.Fencing = slowestFence(f)
 		w.Confirmed = len(f.Arbitration) == 1
 	}
+	if f.Takeover == config.TakeoverFence {
+		w.Fencing, w.Confirmed = slowestFence(f), true
+	}
 	if !w.Confirmed {
 		w.stalls(f)
 	}
@@ -163,7 +166,7 @@ func (w WorstCase) Sentences() []string {
 	switch {
 	case w.Earliest == 0:
 		return append(out, "nothing takes over: without the other node no majority is left, or no node is left that could")
-	case w.Rules == config.ArbitrateFence:
+	case w.Fencing > 0:
 		out = append(out, fmt.Sprintf("takeover when the other is confirmed to be off: forcing it off begins %s–%s after it was last heard and takes at most %s",
 			number(w.Earliest, math.Floor), up(w.Latest), up(w.Fencing)))
 	case w.Deaf == 0:

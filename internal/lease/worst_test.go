@@ -60,6 +60,8 @@ func TestWorst(t *testing.T) {
 			Rules: "ping", Earliest: 1050 * ms, Latest: 1200 * ms, Deaf: 2000 * ms, Blind: true}},
 		"a pair with a fence": {"default", "keepalive", "", "arbitration: [fence]", lease.WorstCase{Isolates: 700 * ms, Harmless: 1000 * ms,
 			Rules: "fence", Earliest: 1050 * ms, Latest: 1200 * ms, Deaf: 2000 * ms, Fencing: 19 * time.Second, Confirmed: true}},
+		"a witness and a fence": {"default", "keepalive", witness, "takeover: fence", lease.WorstCase{Isolates: 700 * ms, Harmless: 1000 * ms,
+			Earliest: 1050 * ms, Latest: 1200 * ms, Deaf: 2000 * ms, Fencing: 19 * time.Second, Confirmed: true}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,7 @@ type Terrain struct {
 	Drift  float64       // how far clocks may run apart, as a share of their rate
 	Shared bool          // two owners are possible while the nodes do not see each other
 	Fences bool          // there are fence devices
+	NoDog  bool          // nothing resets a node that stands still
 	Stops  bool          // stops fail and hang, force too
 	Wipes  bool          // the witness, which is the last node, loses its disk
 	Apart  bool          // nodes lose all networks at once, or none; ping targets with them
@@ -115,7 +116,9 @@ func Hunt(t Terrain, seed uint64, faults []Fault) (string, *World) {
 	if err != nil {
 		return err.Error(), nil
 	}
-	w.Watchdog = w.file.Timing.Lease
+	if !t.NoDog {
+		w.Watchdog = w.file.Timing.Lease
+	}
 	w.shared = t.Shared
 	for _, n := range w.names { // clocks at the ends of what is allowed
 		w.nodes[n].rate = 1 + t.Drift*(float64(w.rng.IntN(2))-0.5)

@@ -98,6 +98,23 @@ groups:
       www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
 `
 
+// forced has its lost owners forced off before a takeover.
+const forced = `cluster: duo
+nodes:
+  n1: {addresses: [192.168.10.1, 10.2.102.51], fence: [[{device: power}]]}
+  n2: {addresses: [192.168.10.2, 10.2.102.52], fence: [[{device: power}]]}
+  n3: {addresses: [192.168.10.3, 10.2.102.53], witness: true}
+takeover: fence
+fences: {power: {agent: fence_ipmilan, options: {ip: 10.2.102.9}}}
+timing: {start_wait: 5s, profile: PROFILE}
+groups:
+  web:
+    nodes: [n1, n2]
+    resources:
+      vip: {kind: floating-ip, address: 10.2.102.50}
+      www: {kind: exec, after: [vip], start: start.sh, stop: stop.sh}
+`
+
 // stopping has short limits, so that what hangs is given up within a story.
 const stopping = `cluster: stopping
 nodes:
@@ -124,7 +141,8 @@ var terrains = map[string]struct {
 	Terrain
 	share uint64
 }{
-	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 15},
+	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 10},
+	"forced":  {Terrain{Text: forced, Drift: drift, Fences: true, NoDog: true}, 5},
 	"wiped":   {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 5},
 	"three":   {Terrain{Text: trio, Drift: drift}, 12},
 	"stops":   {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},

@@ -525,6 +525,9 @@ func (w *World) expose(n *Node, group string) {
 // fence switches a node off as its device does. What comes before the last
 // command ends with the daemon that asked.
 func (w *World) fence(by *Node, f engine.FenceRun) {
+	if w.file.Node(by.name).Witness {
+		w.Broken = "a witness forces a node off, which it cannot"
+	}
 	dev, m := w.fences[f.Node], by.machine
 	took := max(dev.takes, deviceTakes)
 	w.after(took-deviceTakes, func() {

@@ -183,6 +183,9 @@ func (c *chaos) cut(f *fault) {
 		}
 		if f.client {
 			peers = append(peers, c.Client, gate)
+			if c.hosted {
+				peers = append(peers, hypervisor)
+			}
 		}
 	} else if !f.all {
 		options = append(options, lab.On(c.network(f.nic)))

@@ -63,7 +63,7 @@ func (c *chaos) meant(d double, r *round) bool {
 	if d.To.After(r.repair.Add(healWithin)) {
 		return false
 	}
-	return c.doubles == bySplit || c.doubles == byPing && slices.ContainsFunc(r.faults, splits)
+	return c.doubles == byPause && d.Paused && d.length() <= wakes || c.doubles == bySplit || c.doubles == byPing && slices.ContainsFunc(r.faults, splits)
 }
 
 // splits says whether a fault can take the nodes from each other while both

@@ -25,7 +25,7 @@ import (
 var (
 	minutes = flag.Float64("minutes", 0.4, "how long faults are made")
 	seed    = flag.Uint64("seed", 1, "what the faults are rolled from")
-	layout  = flag.String("layout", "witness", "witness, three, pair-none or pair-ping")
+	layout  = flag.String("layout", "witness", siteNames())
 	only    = flag.String("only", "", "make faults of this kind only")
 )
 
@@ -89,7 +89,7 @@ func TestChaos(t *testing.T) {
 	needsRoot(t)
 	s, known := sites[*layout]
 	if !known {
-		t.Fatalf("-layout is witness, three, pair-none or pair-ping, not %q", *layout)
+		t.Fatalf("-layout is one of %s, not %q", siteNames(), *layout)
 	}
 	c := build(t, s)
 	c.play(t, time.Duration(*minutes*float64(time.Minute)))

@@ -31,7 +31,7 @@ func (c *chaos) operator(f *fault, name string) {
 // apply changes a comment in the cluster file, and adds so many lines.
 func (c *chaos) apply(ctx context.Context, name string, more int) error {
 	const file = "/root/other.yaml"
-	text := strings.Replace(c.file, "    nodes:", fmt.Sprintf("    comment: of %s\n    nodes:", time.Now().Format("15.04.05.000")), 1)
+	text := strings.Replace(string(c.file()), "    nodes:", fmt.Sprintf("    comment: of %s\n    nodes:", time.Now().Format("15.04.05.000")), 1)
 	text += strings.Repeat("# "+time.Now().Format(time.RFC3339Nano)+"\n", more)
 	if err := c.Lab.WriteFile(ctx, name, file, 0o644, []byte(text)); err != nil {
 		return err

@@ -1,8 +1,10 @@
 package chaos_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
@@ -17,12 +20,14 @@ import (
 
 // site is one installation: the machines of a layout and their cluster file.
 type site struct {
-	members []string // of the cluster, the witness too
-	owners  int      // how many of them, from the first on, can own the group
-	net     string   // what all addresses begin with
-	doubles doubles
-	shape   string // the shipped layout
-	file    string
+	members     []string // of the cluster, the witness w too
+	owners      int      // how many of them, from the first on, can own the group
+	net         string   // what all addresses begin with
+	shape       string   // the shipped layout
+	doubles     doubles
+	hosted      bool // the owners are guests of one host, which forces them off before a takeover
+	unwatched   bool // no watchdog
+	arbitration string
 }
 
 // doubles says when there may be two owners for as long as a fault lasts.
@@ -32,11 +37,18 @@ const (
 	never   doubles = ""
 	byPing  doubles = "both reach the target" // the nodes lose each other and both still reach it
 	bySplit doubles = "they lose each other"
+	byPause doubles = "a machine wakes" // and its processes run before its daemon does
 )
+
+// wakes bounds two owners by byPause.
+const wakes = 100 * time.Millisecond
 
 // gate is a machine on the public network that is no member: the target of
 // pings, and the stranger that takes the floating address.
 const gate = "gate"
+
+// hypervisor is the machine under the guests of a hosted site, a cluster of its own.
+const hypervisor = "h"
 
 func (s site) floating() netip.Addr { return netip.MustParseAddr(s.net + ".1.50") }
 
@@ -56,67 +68,54 @@ func (s site) address(member int, nic string) netip.Addr {
 }
 
 var sites = map[string]site{
-	"witness": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", file: `cluster: chaos
-nodes:
-  n1: {addresses: [10.20.2.1, 10.20.1.1]}
-  n2: {addresses: [10.20.2.2, 10.20.1.2]}
-  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}
-groups:
-  g:
-    nodes: [n1, n2]
-    resources:
-      ip: {kind: floating-ip, address: 10.20.1.50}
-      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
-monitors:
-  userw: {kind: userspace, method: keepalive}
-`},
-	"three": {members: []string{"n1", "n2", "n3"}, owners: 3, net: "10.10", shape: "three", file: `cluster: chaos
-nodes:
-  n1: {addresses: [10.10.2.1, 10.10.1.1]}
-  n2: {addresses: [10.10.2.2, 10.10.1.2]}
-  n3: {addresses: [10.10.2.3, 10.10.1.3]}
-groups:
-  g:
-    nodes: [n1, n2, n3]
-    resources:
-      ip: {kind: floating-ip, address: 10.10.1.50}
-      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
-monitors:
-  userw: {kind: userspace, method: keepalive}
-`},
-	// Without a watchdog, for faults that do not make a daemon stand still.
-	"unwatched": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", file: `cluster: chaos
-nodes:
-  n1: {addresses: [10.20.2.1, 10.20.1.1]}
-  n2: {addresses: [10.20.2.2, 10.20.1.2]}
-  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}
-groups:
-  g:
-    nodes: [n1, n2]
-    resources:
-      ip: {kind: floating-ip, address: 10.20.1.50}
-      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
-`},
-	"pair-none": {members: []string{"n1", "n2"}, owners: 2, net: "10.20", shape: "witness", doubles: bySplit, file: pair("[none]")},
-	"pair-ping": {members: []string{"n1", "n2"}, owners: 2, net: "10.20", shape: "witness", doubles: byPing, file: pair("[{ping: {targets: [10.20.1.254]}}]")},
+	"witness":       {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", hosted: true},
+	"three":         {members: []string{"n1", "n2", "n3"}, owners: 3, net: "10.10", shape: "three", hosted: true},
+	"witness-lease": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", doubles: byPause},
+	"three-lease":   {members: []string{"n1", "n2", "n3"}, owners: 3, net: "10.10", shape: "three", doubles: byPause},
+	// For faults that do not make a daemon stand still.
+	"unwatched": {members: []string{"n1", "n2", "w"}, owners: 2, net: "10.20", shape: "witness", unwatched: true},
+	"pair-none": {members: []string{"n1", "n2"}, owners: 2, net: "10.20", shape: "witness", doubles: bySplit, arbitration: "none"},
+	"pair-ping": {members: []string{"n1", "n2"}, owners: 2, net: "10.20", shape: "witness", doubles: byPing, arbitration: "{ping: {targets: [10.20.1.254]}}"},
 }
 
-// pair is the cluster file of two nodes without a witness.
-func pair(arbitration string) string {
-	return `cluster: chaos
-nodes:
-  n1: {addresses: [10.20.2.1, 10.20.1.1]}
-  n2: {addresses: [10.20.2.2, 10.20.1.2]}
-arbitration: ` + arbitration + `
-groups:
-  g:
-    nodes: [n1, n2]
-    resources:
-      ip: {kind: floating-ip, address: 10.20.1.50}
-      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}
-monitors:
-  userw: {kind: userspace, method: keepalive}
-`
+func siteNames() string { return strings.Join(slices.Sorted(maps.Keys(sites)), ", ") }
+
+// file is the cluster file.
+func (s site) file() []byte {
+	var b bytes.Buffer
+	fmt.Fprint(&b, "cluster: chaos\nnodes:\n")
+	for i, m := range s.members {
+		more := ""
+		switch {
+		case i >= s.owners:
+			more = ", witness: true"
+		case s.hosted:
+			more = ", fence: [[{device: host}]]"
+		}
+		fmt.Fprintf(&b, "  %s: {addresses: [%s, %s]%s}\n", m, s.address(i, "eth1"), s.address(i, "eth0"), more)
+	}
+	if s.hosted {
+		fmt.Fprint(&b, "takeover: fence\nfences:\n  host: {link: host, timeout: 5s}\n")
+	}
+	if s.arbitration != "" {
+		fmt.Fprintf(&b, "arbitration: [%s]\n", s.arbitration)
+	}
+	if !s.unwatched {
+		fmt.Fprint(&b, "monitors:\n  userw: {kind: userspace, method: keepalive}\n")
+	}
+	fmt.Fprintf(&b, "groups:\n  g:\n    nodes: [%s]\n    resources:\n      ip: {kind: floating-ip, address: %s}\n      web: {kind: exec, after: [ip], start: start.sh, stop: stop.sh}\n",
+		strings.Join(s.members[:s.owners], ", "), s.floating())
+	return b.Bytes()
+}
+
+// hostFile is the cluster file of the host.
+func (s site) hostFile() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "cluster: host\nnodes:\n  %s: {addresses: [%s.2.253, %s.1.253]}\nguests:\n", hypervisor, s.net, s.net)
+	for _, m := range s.members[:s.owners] {
+		fmt.Fprintf(&b, "  %s: {lab: %s}\n", m, m)
+	}
+	return b.Bytes()
 }
 
 // layout is the shipped one with the members of the site, and the gate.
@@ -129,7 +128,53 @@ func (s site) layout() (*lab.Layout, error) {
 	l.Machines = append(l.Machines, lab.Machine{Name: gate, NICs: []lab.NIC{
 		{Name: "eth0", Switch: "public", Addresses: []netip.Addr{netip.MustParseAddr(s.net + ".1.254")}},
 	}})
+	if s.hosted {
+		s.underHost(l)
+	}
 	return l, nil
+}
+
+// underHost makes guests of the owners, whose NICs lead to the same switches
+// through those of the host.
+func (s site) underHost(l *lab.Layout) {
+	l.Hosts = []lab.Machine{{Name: hypervisor, NICs: []lab.NIC{
+		{Name: "eth0", Switch: "public", VSwitch: "v-public", Addresses: []netip.Addr{netip.MustParseAddr(s.net + ".1.253")}},
+		{Name: "eth1", Switch: "interconnect", VSwitch: "v-interconnect", Addresses: []netip.Addr{netip.MustParseAddr(s.net + ".2.253")}},
+	}}}
+	l.Machines = slices.DeleteFunc(l.Machines, func(m lab.Machine) bool {
+		if !slices.Contains(s.members[:s.owners], m.Name) {
+			return false
+		}
+		m.Host = hypervisor
+		for i := range m.NICs {
+			m.NICs[i].Switch, m.NICs[i].VSwitch = "", "v-"+m.NICs[i].Switch
+		}
+		l.Guests = append(l.Guests, m)
+		return true
+	})
+}
+
+// link makes a cluster of the host, and lets the members' cluster have it power
+// the guests off.
+func (c *chaos) link(ctx context.Context) error {
+	if err := c.Cluster(ctx, c.hostFile(), func(string) {}, hypervisor); err != nil {
+		return err
+	}
+	token, err := c.Do(ctx, hypervisor, "tasuki", "link", "invite", "chaos", "--verbs", "fence", "--guests", strings.Join(c.members[:c.owners], ","))
+	if err != nil {
+		return err
+	}
+	if _, err := c.Do(ctx, c.members[0], "tasuki", "link", "add", strings.TrimSpace(token)); err != nil {
+		return err
+	}
+	return c.Until(ctx, "every member can have the others forced off", func() (bool, error) {
+		for _, m := range c.members[:c.owners] {
+			if _, err := c.Do(ctx, m, "tasuki", "fence", "check"); err != nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 }
 
 // The example's Apache, with a lock around it. The file is one per node and on
@@ -203,10 +248,13 @@ func build(t *testing.T, s site) *chaos {
 		must(t, os.WriteFile(filepath.Join(c.locks, m), nil, 0o644))
 		must(t, c.install(ctx, m))
 	}
-	must(t, c.Cluster(ctx, []byte(s.file), func(string) {}, s.members...))
+	must(t, c.Cluster(ctx, s.file(), func(string) {}, s.members...))
 	must(t, c.Until(ctx, "the group is active", func() (bool, error) {
 		return c.Active(ctx, s.members[0]) != "" && c.allUp(ctx), nil
 	}))
+	if s.hosted {
+		must(t, c.link(ctx))
+	}
 	c.seen, err = observe(ctx, c)
 	must(t, err)
 	t.Cleanup(c.seen.stop)
