@@ -70,6 +70,8 @@ func (c *chaos) fault(r rolled) *fault {
 	case "loss":
 		f.what += fmt.Sprintf(" of %d %% of all packets", r.part)
 		c.filters(f, ipv4, loses(r.part))
+	case "rate":
+		c.throttle(f, name)
 	case "corrupt":
 		f.what += fmt.Sprintf(": %d %% of all packets", r.part)
 		c.filters(f, ipv4, corrupts(r.part))
@@ -99,6 +101,18 @@ func (c *chaos) fault(r rolled) *fault {
 		f.what += fmt.Sprintf(" for %.1f s", r.length.Seconds())
 	}
 	return f
+}
+
+// throttle lets a machine send so little that heartbeats wait up to a second in
+// a queue, and are lost when that is full.
+func (c *chaos) throttle(f *fault, name string) {
+	rate := fmt.Sprintf("%dkbit", 5*f.part)
+	f.what += " sends at most " + rate + "/s"
+	f.begin = func(ctx context.Context) error {
+		_, err := c.Do(ctx, name, "sh", "-c", `for n in eth0 eth1; do tc qdisc replace dev $n root tbf rate "$1" burst 4kb latency 1s || exit 1; done`, "sh", rate)
+		return err
+	}
+	f.end = func(ctx context.Context) error { return c.cure(ctx, name) }
 }
 
 // signal sends a signal to a machine's daemon, which it returns.

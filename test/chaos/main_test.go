@@ -5,7 +5,7 @@
 //
 // The watchdog of every node is the keepalive monitor: without one a daemon
 // that stands still keeps its address for ever, which the cluster file's check
-// says. What is not among the faults, because a lab cannot make it: delay and slow
+// says. What is not among the faults, because a lab cannot make it: loss of order and slow
 // disks (there is no netem here, and the state is in memory), a thread that stands
 // still, and clocks, since all machines have the same one. The simulator makes
 // those.

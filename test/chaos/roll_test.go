@@ -28,7 +28,7 @@ type rolled struct {
 	oneWay bool          // 1: what the member sends is lost
 	away   bool          // oneWay: what it receives
 	client bool          // cut off: from the client and the gate too
-	part   int           // of the packets, in percent
+	part   int           // of the packets, in percent; rate: for 5 kbit/s each
 	length time.Duration // until it is undone
 	after  time.Duration // from the begin of its round
 }
@@ -65,6 +65,7 @@ var kinds = []struct {
 	{"pull", 3, "F31"},
 	{"flap", 2, "F34"},
 	{"loss", 3, "F35"},
+	{"rate", 2, "F36 F40"},
 	{"twice", 1, "F38"},
 	{"corrupt", 2, "F39"},
 	{"mtu", 2, "F42"},

@@ -29,6 +29,8 @@ until mount -o remount,bind,ro /var/lib/tasuki 2>/dev/null; do
 	sleep 0.01
 done`
 	readWrite = `mount -o remount,bind,rw /var/lib/tasuki`
+	// What throttle has done.
+	anyRate = `for n in eth0 eth1; do tc qdisc del dev $n root 2>/dev/null; done; true`
 )
 
 // errNotHere is a fault that cannot be made on this machine.
@@ -148,8 +150,8 @@ func (c *chaos) outerPID(ctx context.Context, name string) (int, error) {
 	return 0, fmt.Errorf("the daemon of %s is not to be seen from outside", name)
 }
 
-// cure undoes what sicken may have left.
+// cure undoes what sicken and throttle may have left.
 func (c *chaos) cure(ctx context.Context, name string) error {
-	_, err := c.Do(ctx, name, "sh", "-c", unfill+" && "+readWrite)
+	_, err := c.Do(ctx, name, "sh", "-c", unfill+" && "+readWrite+" && "+anyRate)
 	return err
 }
