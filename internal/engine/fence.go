@@ -66,14 +66,14 @@ func (m *Machine) takeFenced(d Fenced) {
 		f.tried, f.why = m.now, d.Why
 		if f.told != d.Why {
 			f.told = d.Why
-			m.event(cluster.LevelError, "nm", "fence-failed", "", fields,
+			m.event(cluster.LevelError, "nm", "fence-failed", f.begun, fields,
 				"Forcing %s off has failed: %s. It may still run. This is tried again every %s.", d.Node, reason(d.Why), fenceAgain)
 		}
 		return
 	}
 	f.off = m.now
 	m.voter.Release(d.Node)
-	m.event(cluster.LevelWarn, "nm", "fence-done", "", fields, "%s has been forced off, which was confirmed (%d ms).", d.Node, d.Took.Milliseconds())
+	m.event(cluster.LevelWarn, "nm", "fence-done", f.begun, fields, "%s has been forced off, which was confirmed (%d ms).", d.Node, d.Took.Milliseconds())
 }
 
 // fenced says whether the node was forced off, and nothing was heard of it

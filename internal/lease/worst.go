@@ -186,7 +186,7 @@ func (w WorstCase) Sentences() []string {
 	default:
 		out = append(out, fmt.Sprintf("a node whose daemon stands still is reset within %s, before another takes over", up(w.Stalled)))
 	}
-	return append(out, "a hypervisor that pauses a whole node also pauses its watchdog: no figure bounds that, only a fence or the host does")
+	return append(out, "a hypervisor that pauses a whole node also pauses its watchdog: no figure bounds that, only forcing it off first does: arbitration fence for two nodes, takeover: fence for more")
 }
 
 // up returns what is at most d, in seconds.

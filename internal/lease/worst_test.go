@@ -82,7 +82,7 @@ func TestWorst(t *testing.T) {
 
 func TestSentences(t *testing.T) {
 	const witness = "  w: {addresses: [10.0.0.3], witness: true}"
-	const hypervisor = "a hypervisor that pauses a whole node also pauses its watchdog: no figure bounds that, only a fence or the host does"
+	const hypervisor = "a hypervisor that pauses a whole node also pauses its watchdog: no figure bounds that, only forcing it off first does: arbitration fence for two nodes, takeover: fence for more"
 	tests := map[string]struct {
 		f    *config.File
 		want []string
