@@ -120,9 +120,12 @@ func (m *Machine) wantsProof(n cluster.NodeName) bool {
 // leadership to a node that can.
 func (m *Machine) fenceLost() {
 	f := m.file()
+	if f.Takeover != config.TakeoverFence || !m.waitOver {
+		return
+	}
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
-		if s := m.st.Nodes[n]; n == m.self || s == nil || s.State != cluster.NodeUp || !m.waitOver || !m.wantsProof(n) || !m.leaseOver(n) {
+		if s := m.st.Nodes[n]; n == m.self || s == nil || s.State != cluster.NodeUp || !m.wantsProof(n) || !m.leaseOver(n) {
 			continue
 		}
 		if f.Node(m.self).Witness {
