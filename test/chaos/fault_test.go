@@ -56,10 +56,6 @@ func (c *chaos) fault(r rolled) *fault {
 		c.pause(f, name)
 	case "cut", "cut one way", "cut off":
 		c.cut(f)
-	case "pull":
-		f.what += " " + r.nic
-		f.begin = func(ctx context.Context) error { return c.Lab.Pull(ctx, name, r.nic) }
-		f.end = func(ctx context.Context) error { return c.Lab.Plug(ctx, name, r.nic) }
 	case "reject":
 		peer := c.other(f.member, r.peer)
 		f.what += " what comes from " + c.members[peer]
@@ -81,13 +77,8 @@ func (c *chaos) fault(r rolled) *fault {
 	case "arp":
 		f.what += ": what it asks, answers and announces is lost"
 		c.filters(f, arp, mute)
-	case "flap":
-		f.what += " " + r.nic
-		c.flap(f, name)
-	case "address":
-		f.what += " loses its own on " + r.nic
-		f.begin = func(ctx context.Context) error { return c.ownAddress(ctx, f.member, r.nic, false) }
-		f.end = func(ctx context.Context) error { return c.ownAddress(ctx, f.member, r.nic, true) }
+	case "pull", "flap", "address":
+		c.unplug(f, name)
 	case "cpu":
 		c.starve(f, name)
 	case "stranger":
@@ -263,8 +254,21 @@ const (
 	flapEvery = 300 * time.Millisecond
 )
 
-// flap pulls a cable and plugs it in again and again; the repair plugs it in.
-func (c *chaos) flap(f *fault, name string) {
+// unplug takes a machine's interface away for a time, or over and over, or only
+// its address.
+func (c *chaos) unplug(f *fault, name string) {
+	f.what += " " + f.nic
+	switch f.kind {
+	case "pull":
+		f.begin = func(ctx context.Context) error { return c.Lab.Pull(ctx, name, f.nic) }
+		f.end = func(ctx context.Context) error { return c.Lab.Plug(ctx, name, f.nic) }
+		return
+	case "address":
+		f.what += " loses its own address"
+		f.begin = func(ctx context.Context) error { return c.ownAddress(ctx, f.member, f.nic, false) }
+		f.end = func(ctx context.Context) error { return c.ownAddress(ctx, f.member, f.nic, true) }
+		return
+	}
 	in := true
 	c.again(f, flapEvery, func(ctx context.Context) error {
 		if in = !in; in {
