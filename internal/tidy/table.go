@@ -30,7 +30,8 @@ var layers = map[string]layer{
 
 	"internal/admission": pure, "internal/coordinator": pure, "internal/lease": pure, "internal/placement": pure,
 	"internal/plan": pure, "internal/quorum": pure, "internal/recovery": pure, "internal/state": pure,
-	"internal/verdict": pure,
+	"internal/verdict": pure, "internal/mirror/bitmap": pure, "internal/mirror/meta": pure, "internal/mirror/wire": pure,
+	"internal/mirror/replica": pure,
 
 	"internal/engine": motor,
 
