@@ -19,6 +19,7 @@ func (b *builder) advise() {
 	for i, e := range b.raw.Monitors.items {
 		b.adviseMonitor(e, &b.f.Monitors[i])
 	}
+	b.adviseMirrors()
 	b.adviseStalls()
 }
 
@@ -85,6 +86,8 @@ func (b *builder) adviseMonitor(e *entry[rawMonitor], m *Monitor) {
 		b.adviseLadder(&s.ladderKeys, m)
 	case *rawCustom:
 		b.adviseLadder(&s.ladderKeys, m)
+	case *rawMirrorWatch:
+		b.adviseLadder(s.ladder(), m)
 	case *rawUserspace:
 		if m.UserSp.Method == MethodNone {
 			b.warn(s.Method.src, "choose keepalive", "monitor %s watches nothing: its method is none", m.Name)

@@ -17,6 +17,7 @@ func (b *builder) check() {
 	b.checkArbitration()
 	b.checkFences()
 	b.checkGroups()
+	b.checkMirrors()
 	b.checkMonitors()
 	b.checkResets()
 	b.checkGuests()
@@ -258,6 +259,8 @@ func keysOf(r *rawResource) *resourceKeys {
 		return &s.resourceKeys
 	case *rawExec:
 		return &s.resourceKeys
+	case *rawMirrorDisk:
+		return &s.resourceKeys
 	}
 	return &resourceKeys{}
 }
@@ -335,6 +338,8 @@ func (b *builder) checkMonitors() {
 			if s.Mode.val == ExecAsync && s.Normal.written() {
 				b.add(s.Normal.src, "remove normal, or write mode: sync", "an async script is watched while it lives, it has no normal exit codes")
 			}
+		case *rawMirrorWatch:
+			b.checkMirrorWatch(s, m)
 		case *rawUserspace:
 			b.checkNodeList(&s.monitorKeys.Nodes, true)
 			b.checkUserspace(s, m)
@@ -439,6 +444,8 @@ func (b *builder) checkResets() {
 		case *rawNICLink:
 			need(s.Recovery.FinalAction, m.Recovery.FinalAction, m.Nodes)
 		case *rawCustom:
+			need(s.Recovery.FinalAction, m.Recovery.FinalAction, m.Nodes)
+		case *rawMirrorWatch:
 			need(s.Recovery.FinalAction, m.Recovery.FinalAction, m.Nodes)
 		}
 	}

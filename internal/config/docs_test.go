@@ -62,12 +62,14 @@ func keysAsMarkdown() string {
 	for _, v := range resourceKinds {
 		table("A resource of kind "+v.kind+": groups.NAME.resources.NAME", "`kind: "+v.kind+"`: "+v.doc+".", reflect.TypeOf(v.make()).Elem())
 	}
+	table("The devices of a mirror disk on one node: groups.NAME.resources.NAME.per_node.NODE", "", reflect.TypeFor[rawMirrorDevices]())
 	table("activation of a resource", "Final actions: "+actionsInWords(ofActivation), reflect.TypeFor[rawActivation]())
 	table("deactivation of a resource", "Final actions: "+actionsInWords(ofDeactivation), reflect.TypeFor[rawDeactivation]())
 	for _, v := range monitorKinds {
 		table("A monitor of kind "+v.kind+": monitors.NAME", "`kind: "+v.kind+"`: "+v.doc+".", reflect.TypeOf(v.make()).Elem())
 	}
 	table("recovery of a monitor", "Final actions: "+actionsInWords(ofMonitor), reflect.TypeFor[rawRecovery]())
+	table("recovery of a monitor of a mirror disk", "The same, without restarts and failovers unless they are written.", reflect.TypeFor[rawMirrorRecovery]())
 	table("requests", "", reflect.TypeFor[rawRequests]())
 	table("A guest: guests.NAME", "`guests: {CLP-1: {}}` is the domain CLP-1 of libvirt. At most one of the keys can be written.", reflect.TypeFor[rawGuest]())
 	return out.String()
@@ -92,7 +94,7 @@ func describe(f field) string {
 	}
 	lo, hi, ok := strings.Cut(f.tag.Get("range"), "..")
 	switch reflect.New(f.typ).Interface().(type) {
-	case *rawInt, *rawCount, *rawDuration:
+	case *rawInt, *rawCount, *rawDuration, *rawSize:
 		if ok {
 			text += "; " + lo + " to " + hi
 		}

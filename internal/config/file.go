@@ -145,6 +145,7 @@ type Resource struct {
 	StopTimeout  time.Duration
 	FloatingIP   *FloatingIP // set where Kind is KindFloatingIP
 	Exec         *Exec       // set where Kind is KindExec
+	MirrorDisk   *MirrorDisk // set where Kind is KindMirrorDisk
 }
 
 // ResourceKind names a kind of resource.
@@ -222,6 +223,7 @@ type Monitor struct {
 	NICLink  *NICLink
 	Custom   *Custom
 	UserSp   *Userspace
+	Mirror   *MirrorWatch // of KindMirror and KindMirrorConnect
 }
 
 // MonitorKind names a kind of monitor.

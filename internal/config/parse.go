@@ -184,6 +184,10 @@ func (b *builder) resource(e *entry[rawResource]) Resource {
 		b.common(&r, &s.resourceKeys)
 		r.StartTimeout, r.StopTimeout = s.StartTimeout.val, s.StopTimeout.val
 		r.Exec = &Exec{Start: s.Start.val, Stop: s.Stop.val, Mode: s.Mode.val, LogFile: s.LogFile.val, LogSizeMB: s.LogSizeMB.val}
+	case *rawMirrorDisk:
+		b.common(&r, &s.resourceKeys)
+		r.StartTimeout, r.StopTimeout = s.StartTimeout.val, s.StopTimeout.val
+		r.MirrorDisk = s.typed()
 	}
 	return r
 }
@@ -222,6 +226,8 @@ func (b *builder) monitor(e *entry[rawMonitor]) Monitor {
 		if m.Custom.Normal == nil {
 			m.Custom.Normal = []int{0}
 		}
+	case *rawMirrorWatch:
+		b.mirrorWatch(&m, s)
 	case *rawUserspace:
 		b.watch(&m, &s.monitorKeys, nil)
 		m.When, m.Target.Cluster, m.Recovery.FinalAction = WhenAlways, true, cluster.ActionNone

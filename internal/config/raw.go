@@ -230,12 +230,15 @@ type variant struct {
 var resourceKinds = []variant{
 	{string(KindFloatingIP), "an address that follows its group", func() any { return new(rawFloatingIP) }},
 	{string(KindExec), "a start script and a stop script", func() any { return new(rawExec) }},
+	{string(KindMirrorDisk), "a block device of which the two nodes of the group keep a copy each, and the file system on it", func() any { return new(rawMirrorDisk) }},
 }
 
 var monitorKinds = []variant{
 	{string(KindNICLink), "the carrier of an interface, told by the kernel at once", func() any { return new(rawNICLink) }},
 	{string(KindCustom), "a script of the administrator", func() any { return new(rawCustom) }},
 	{string(KindUserspace), "the daemon itself: when it makes no progress, the node is reset", func() any { return new(rawUserspace) }},
+	{string(KindMirror), "the copy of a mirror disk on its own node: bad when it is out of date, broken or has failed", func() any { return new(rawMirrorWatch) }},
+	{string(KindMirrorConnect), "the connection between the two copies of a mirror disk", func() any { return new(rawMirrorWatch) }},
 }
 
 const kindDoc = "which kind it is"
@@ -312,7 +315,11 @@ func foreignKey(key string, known []string, list []variant, which int) string {
 	if others == nil {
 		return didYouMean(key, known)
 	}
-	return fmt.Sprintf("%s has no such key, %s has it", list[which].kind, strings.Join(others, " and "))
+	last := len(others) - 1
+	if last == 0 {
+		return fmt.Sprintf("%s has no such key, %s has it", list[which].kind, others[0])
+	}
+	return fmt.Sprintf("%s has no such key, %s and %s have it", list[which].kind, strings.Join(others[:last], ", "), others[last])
 }
 
 func (r *rawArbitrator) fill(string) {}

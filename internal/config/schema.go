@@ -65,6 +65,8 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "integer", Minimum: "0", Maximum: "99"}, {Const: wordNodes}}}
 	case *rawDuration:
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: durationRE.String()}, {Const: 0}}}
+	case *rawSize:
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: sizeRE.String()}, {Const: 0}}}
 	case *rawAddr:
 		return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
 	case *rawAction:

@@ -99,6 +99,7 @@ func TestSchemaRefusesDefects(t *testing.T) {
 		"monitor-kind-missing", "monitor-nic-link-interval", "monitor-userspace-method", "node-name-invalid", "nodes-empty", "nodes-is-list",
 		"ping-without-targets", "port-is-text", "port-out-of-range", "resource-key-of-other-kind", "resource-kind-unknown", "retries-out-of-range",
 		"timing-profile-unknown", "too-many-nodes", "top-is-list", "unknown-key-far", "unknown-node-key", "unknown-top-key", "address-invalid",
+		"mirror-words", "mirror-nothing-named", "mirror-monitor-resource",
 	}
 	s := compileSchema(t)
 	seen := map[string]bool{}

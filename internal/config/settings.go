@@ -209,6 +209,9 @@ func (r *Resource) settings(group scope, restart func(string, string) Effect) {
 		s.set("log_file", x.LogFile)
 		s.set("log_size_mb", x.LogSizeMB)
 	}
+	if r.MirrorDisk != nil {
+		r.MirrorDisk.settings(s)
+	}
 }
 
 func (m *Monitor) settings(top scope) {
@@ -248,6 +251,12 @@ func (m *Monitor) settings(top scope) {
 		s.set("normal", x.Normal)
 		s.set("log_file", x.LogFile)
 		s.set("log_size_mb", x.LogSizeMB)
+	}
+	if x := m.Mirror; x != nil {
+		s.set("resource", x.Resource)
+		s.set("interval", m.Interval)
+		s.set("timeout", m.Timeout)
+		s.set("retries", m.Retries)
 	}
 	m.Recovery.settings(s)
 }

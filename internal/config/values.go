@@ -27,12 +27,13 @@ type form struct {
 }
 
 var forms = map[string]form{
-	"name":   {regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`), "use 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit"},
-	"device": {regexp.MustCompile(`^[A-Za-z0-9._-][A-Za-z0-9._:@-]{0,14}$`), "write the name that `ip link` shows, at most 15 characters"},
-	"line":   {regexp.MustCompile(`^[^\x00-\x1f]{1,200}$`), "write one line of at most 200 characters"},
-	"path":   {regexp.MustCompile(`^/?[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`), "write an absolute path, or a file name"},
-	"agent":  {regexp.MustCompile(`^fence_[a-z0-9_]{1,60}$`), "write the name of a program of fence-agents without its directory, for example fence_ipmilan"},
-	"abs":    {regexp.MustCompile(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
+	"name":    {regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`), "use 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit"},
+	"device":  {regexp.MustCompile(`^[A-Za-z0-9._-][A-Za-z0-9._:@-]{0,14}$`), "write the name that `ip link` shows, at most 15 characters"},
+	"line":    {regexp.MustCompile(`^[^\x00-\x1f]{1,200}$`), "write one line of at most 200 characters"},
+	"path":    {regexp.MustCompile(`^/?[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`), "write an absolute path, or a file name"},
+	"options": {regexp.MustCompile(`^[^\x00-\x20,\x7f]{1,64}(,[^\x00-\x20,\x7f]{1,64})*$`), "write options separated by commas without blanks, for example noatime,nodev"},
+	"agent":   {regexp.MustCompile(`^fence_[a-z0-9_]{1,60}$`), "write the name of a program of fence-agents without its directory, for example fence_ipmilan"},
+	"abs":     {regexp.MustCompile(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
 }
 
 // form tells if the text does not have the form.
@@ -53,7 +54,7 @@ func short(text string) string {
 	return text
 }
 
-var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path", "agent": "fence agent"}
+var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path", "agent": "fence agent", "options": "list of mount options"}
 
 // scalar returns the text of a single value, or tells that it is none.
 func (d *decoder) scalar(n *yaml.Node, f field, want string) (string, bool) {
@@ -240,6 +241,64 @@ func (d *decoder) withinTime(f field, where src, v time.Duration, text string) b
 		return false
 	}
 	return true
+}
+
+// rawSize is a number of bytes with its unit, or 0. ok is false where it was
+// refused.
+type rawSize struct {
+	src
+	val int64
+	ok  bool
+}
+
+var (
+	sizeRE    = regexp.MustCompile(`^(0|[0-9]{1,9}(K|M|G)i?B)$`)
+	sizeUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+)
+
+// parseSize returns the bytes of a text that sizeRE matches.
+func parseSize(text string) int64 {
+	digits := strings.TrimRight(text, "KMGiB")
+	n, _ := strconv.ParseInt(digits, 10, 64)
+	if unit := text[len(digits):]; unit != "" {
+		n *= sizeUnits[unit]
+	}
+	return n
+}
+
+// sizeInWords is the shortest text that means so many bytes.
+func sizeInWords(n int64) string {
+	for _, unit := range []string{"GiB", "GB", "MiB", "MB", "KiB", "KB"} {
+		if n > 0 && n%sizeUnits[unit] == 0 {
+			return fmt.Sprintf("%d%s", n/sizeUnits[unit], unit)
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+func (t *rawSize) fill(text string) { t.val, t.ok = parseSize(text), true }
+
+func (t *rawSize) decode(d *decoder, n *yaml.Node, f field) {
+	t.src = at(n)
+	text, ok := d.scalar(n, f, "a size")
+	if !ok {
+		return
+	}
+	lo, hi, _ := strings.Cut(f.tag.Get("range"), "..")
+	switch v := int64(0); {
+	case n.Tag == "!!int" && text != "0":
+		d.add(t.src, fmt.Sprintf("add a unit: %[1]sKiB, %[1]sMiB or %[1]sGiB", text), "%q needs a unit: %s", f.key, text)
+	case !sizeRE.MatchString(text):
+		d.add(t.src, "write a whole number with its unit: KiB, MiB, GiB, or KB, MB, GB", "%q is not a size: %q", f.key, short(text))
+	case text == "0" && f.tag.Get("default") == "0":
+		t.ok = true
+	default:
+		if v = parseSize(text); v < parseSize(lo) || v > parseSize(hi) {
+			d.add(t.src, fmt.Sprintf("it can be %s to %s", lo, hi), "%q is out of range: %s", f.key, text)
+			return
+		}
+		t.val, t.ok = v, true
+	}
 }
 
 // rawAddr is an IP address. The zero value of val is an address that was not
