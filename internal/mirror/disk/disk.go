@@ -1,6 +1,11 @@
 // Package disk is the data and meta devices of a mirror disk: block devices or
 // files, opened for direct I/O, and a layer that makes them fail on purpose for
 // tests.
+//
+// Open opens a device or a file, Mem is one in memory. Measure puts counters and
+// times around a Disk, Faulty puts faults and power cuts around it. They are
+// meant to be stacked: Measure(Faulty(Open(...))) sees a fault as the engine
+// does.
 package disk
 
 // Disk is one device. Its methods may be called at the same time. Buffers begin
