@@ -13,7 +13,8 @@ import (
 type Op uint8
 
 // The operations. Zero makes a range read as zeroes; Discard tells that its
-// content does not matter any more, and may leave anything there.
+// content does not matter any more, and may leave anything there. A front end
+// that cannot tell which of the two is meant asks for Zero.
 const (
 	Read Op = iota
 	Write
@@ -33,6 +34,7 @@ type Request struct {
 	Offset int64 // in bytes, a multiple of the device's sector
 	Length int   // in bytes, the same; 0 of a flush. Discard and Zero may be longer than MaxLength
 	FUA    bool  // a write that is durable when it completes
+	NoHole bool  // of a Zero: the space of the range must stay allocated, or become so
 	// Data is Length bytes: of a write what is to be written, of a read where it
 	// goes. Its address is a multiple of Alignment. It belongs to the device
 	// until Done.
