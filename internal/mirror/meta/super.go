@@ -49,6 +49,10 @@ type Super struct {
 	Constructed  bool // it was complete once
 	Failed       bool // its data device had an error
 	Kept         bool // it lost a split brain and is kept aside until an operator decides
+	Shared       bool // the other copy may have Current too, or may count as complete
+
+	Since   int64 // when Current began, and when this copy last wrote as the active one, in
+	Written int64 // seconds since 1970 by its own clock; for people
 }
 
 // Where the parts of a superblock stand.
@@ -65,11 +69,13 @@ const (
 	atNode      = 104 // MaxName bytes
 	atPeer      = 168 // MaxName bytes
 	atAncestors = 232 // MaxAncestors uint64
+	atSince     = 360 // int64
+	atWritten   = 368 // int64
 )
 
 // flags are its flags, the first one in the lowest bit.
 func (s *Super) flags() []*bool {
-	return []*bool{&s.Active, &s.Inconsistent, &s.Constructed, &s.Failed, &s.Kept}
+	return []*bool{&s.Active, &s.Inconsistent, &s.Constructed, &s.Failed, &s.Kept, &s.Shared}
 }
 
 // Check says what is out of bounds.
@@ -117,6 +123,8 @@ func EncodeSuper(s Super, slot int) []byte {
 	for i, a := range s.Ancestors {
 		binary.LittleEndian.PutUint64(b[atAncestors+8*i:], uint64(a))
 	}
+	binary.LittleEndian.PutUint64(b[atSince:], uint64(s.Since))
+	binary.LittleEndian.PutUint64(b[atWritten:], uint64(s.Written))
 	header{kindSuper, s.Device, s.Serial, SuperOffset(slot)}.seal(b)
 	return b
 }
@@ -135,6 +143,8 @@ func DecodeSuper(b []byte, slot int) (Super, error) {
 		Current:    Generation(binary.LittleEndian.Uint64(b[atCurrent:])),
 		Base:       Generation(binary.LittleEndian.Uint64(b[atBase:])),
 		Epoch:      binary.LittleEndian.Uint64(b[atEpoch:]),
+		Since:      int64(binary.LittleEndian.Uint64(b[atSince:])),
+		Written:    int64(binary.LittleEndian.Uint64(b[atWritten:])),
 	}
 	if b[atCount] > MaxAncestors || b[atNodeLen] > MaxName || b[atPeerLen] > MaxName {
 		return Super{}, fmt.Errorf("%w: the superblock has more in it than fits", ErrDamaged)
