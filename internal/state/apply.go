@@ -34,8 +34,8 @@ func (s *State) Apply(e Entry) {
 	s.Answers = keepLast(append(s.Answers, a), MaxAnswers)
 }
 
-// apply says whether the command still fitted, for the two that an answer
-// depends on.
+// apply says whether the command still fitted, for those that an answer depends
+// on.
 func (s *State) apply(c Command) bool {
 	switch {
 	case c.Config != nil:
@@ -77,6 +77,10 @@ func (s *State) apply(c Command) bool {
 		}
 	case c.Link != nil:
 		s.setLink(*c.Link)
+	case c.Mirror != nil:
+		s.setMirror(*c.Mirror)
+	case c.OperateMirror != nil:
+		return s.operateMirror(*c.OperateMirror)
 	}
 	return true
 }
@@ -106,6 +110,7 @@ func (s *State) setConfig(c SetConfig) bool {
 	maps.DeleteFunc(s.Groups, func(n cluster.GroupName, g *Group) bool {
 		return f.Group(n) == nil && g.Owner == ""
 	})
+	s.followMirrors(c.Time)
 	s.endMaintenance()
 	maps.DeleteFunc(s.Suspends, func(key string, _ bool) bool {
 		for _, m := range f.Monitors {
@@ -176,7 +181,7 @@ func (s *State) begin(c Begin) bool {
 	if g == nil || g.Epoch != c.Epoch || g.Plan != nil || g.Owner != c.Plan.From {
 		return false
 	}
-	if c.Plan.To != "" && !s.Up(c.Plan.To) {
+	if c.Plan.To != "" && (!s.Up(c.Plan.To) || !s.mayStart(c.Group, c.Plan.To)) {
 		return false
 	}
 	s.PlanSeq++
@@ -223,6 +228,14 @@ func (s *State) assign(name cluster.GroupName, g *Group) {
 	case s.Nodes[to] == nil || s.Nodes[to].State != cluster.NodeUp:
 		g.Phase, g.Owner, g.Resources = cluster.PhaseOffline, "", nil
 		s.endPlan(name, g, false, fmt.Sprintf("%s is not up any more", to))
+	case !s.mayStart(name, to) && g.Plan.Resource != "":
+		// The rest of the group is still active here: stop that too.
+		g.Plan.Resource, g.Plan.To = "", ""
+		g.Plan.Why += fmt.Sprintf("; the copy of a mirror disk on %s has become out of date meanwhile", to)
+		g.Epoch++
+	case !s.mayStart(name, to):
+		g.Phase, g.Owner, g.Resources = cluster.PhaseOffline, "", nil
+		s.endPlan(name, g, false, fmt.Sprintf("the copy of a mirror disk on %s has become out of date", to))
 	default:
 		g.Phase, g.Owner = cluster.PhaseStarting, to
 		g.Epoch++

@@ -34,6 +34,9 @@ type Command struct {
 	Suspend    *Suspend       `json:"suspend,omitempty"`
 	Token      *SetToken      `json:"token,omitempty"`
 	Link       *SetLink       `json:"link,omitempty"`
+
+	Mirror        *SetMirror     `json:"mirror,omitempty"`
+	OperateMirror *OperateMirror `json:"operate_mirror,omitempty"`
 }
 
 // SetConfig puts a new cluster file in force. Base is the version that it was

@@ -32,7 +32,7 @@ func drawCommand(rt *rapid.T, s *State) Command {
 		gs = &Group{}
 	}
 	epoch := gs.Epoch + cluster.Epoch(rapid.SampledFrom([]int{0, 0, 0, 0, 0, 0, 0, 0, 1, -1}).Draw(rt, "stale"))
-	switch rapid.SampledFrom([]string{"file", "node", "begin", "begin", "begin", "report", "report", "report", "other"}).Draw(rt, "command") {
+	switch rapid.SampledFrom([]string{"file", "node", "begin", "begin", "begin", "report", "report", "report", "mirror", "mirror", "operate", "other"}).Draw(rt, "command") {
 	case "file":
 		if !rarely(rt, "a new file") { // parsing takes long
 			return Command{}
@@ -63,7 +63,15 @@ func drawCommand(rt *rapid.T, s *State) Command {
 			r.Resources = map[cluster.ResourceName]Resource{"ip": {State: cluster.ResourceOnline}}
 		}
 		return Command{Report: &r}
+	case "mirror":
+		return drawMirror(rt, s, n)
+	case "operate":
+		return drawOperate(rt, n)
 	}
+	return drawOther(rt, n, g)
+}
+
+func drawOther(rt *rapid.T, n cluster.NodeName, g cluster.GroupName) Command {
 	return rapid.SampledFrom([]Command{
 		{Clear: &Clear{g}}, {Forget: &Forget{g, noon}}, {Hold: &Hold{Group: g, Held: &Held{"so", noon}}}, {Hold: &Hold{Group: g}},
 		{Quarantine: &SetQuarantine{Node: n, Quarantine: &Quarantine{"so", noon, noon}}}, {Quarantine: &SetQuarantine{Node: n, Until: noon}},
@@ -200,6 +208,7 @@ func TestLaws(t *testing.T) {
 			sound(rt, s)
 			oneOwner(rt, before, s, e)
 			plansEnd(rt, before, s)
+			mirrorsHold(rt, before, s, e)
 			for name, g := range s.Groups {
 				if g.Owner != "" && g.Owner != before.Groups[name].Owner {
 					moved++

@@ -35,7 +35,11 @@ type State struct {
 	Answers []Answer                   `json:"answers,omitempty"`
 	Plans   []EndedPlan                `json:"plans,omitempty"`
 	PlanSeq uint64                     `json:"plan_seq"`
-	file    *config.File               // Config parsed
+
+	Mirrors   map[cluster.ResourceName]*Mirror `json:"mirrors,omitempty"`    // of every mirror disk of the cluster file
+	MirrorSeq uint64                           `json:"mirror_seq,omitempty"` // the latest Rev
+
+	file *config.File // Config parsed
 }
 
 // Text is one version of the cluster file, as its author wrote it.
@@ -184,6 +188,7 @@ func New() *State {
 		Suspends: map[string]bool{},
 
 		Maintenance: map[string]Maintenance{},
+		Mirrors:     map[cluster.ResourceName]*Mirror{},
 
 		Links:  map[cluster.LinkName]*Link{},
 		Tokens: map[string]Token{},

@@ -30,6 +30,7 @@ groups:
     nodes: [b, a]
     resources:
       base: {kind: exec, start: s.sh}
+      md: {kind: mirror-disk, data: /dev/vdb2, meta: /dev/vdb1, mount: /data, fs: ext4}
 monitors:
   check: {kind: custom, script: check.sh, target: {group: web}}
 `
