@@ -49,6 +49,9 @@ func (s *supervisor) boot(m *unit) error {
 	}
 	err := s.wire(m)
 	if err == nil {
+		err = s.attach(m)
+	}
+	if err == nil {
 		err = s.start(m)
 	}
 	if err == nil {
@@ -134,7 +137,11 @@ func (s *supervisor) start(m *unit) error {
 		return fmt.Errorf("start init: %w", err)
 	}
 	m.pid, m.ended = cmd.Process.Pid, make(chan struct{})
+	m.mounts, err = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", m.pid))
 	go s.watch(m, cmd, m.ended)
+	if err != nil {
+		return fmt.Errorf("hold the machine's mounts: %w", err)
+	}
 	configR.Close()
 	configW.SetWriteDeadline(time.Now().Add(bootWithin))
 	if _, err := configW.Write(config); err != nil {
@@ -190,6 +197,9 @@ func (s *supervisor) config(m *unit) ([]byte, error) {
 	}
 	if len(s.guests(m)) > 0 {
 		c.Power = s.dir.power(m.spec.Name)
+	}
+	for _, b := range m.blocks {
+		c.Disks = append(c.Disks, machine.Disk{Name: b.spec.Name, Number: b.number})
 	}
 	if m.spec.Witness {
 		c.Service, c.Identity = []string{s.plan.Service[0], "witness", "run"}, "witness"
@@ -296,6 +306,7 @@ func (s *supervisor) end(m *unit, state State, why string) error {
 	if paused {
 		errs = append(errs, s.thaw(m))
 	}
+	errs = append(errs, s.detach(m))
 	if m.control != nil {
 		m.control.Close()
 		m.control = nil

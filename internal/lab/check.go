@@ -13,10 +13,14 @@ const (
 	maxMachines = 64
 	maxNICs     = 16
 	maxSwitches = 16
+	maxDisks    = 8
+	minDisk     = Size(1 << 20)
+	maxDisk     = Size(1 << 40)
 )
 
 var (
 	nameForm   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$`)
+	diskForm   = regexp.MustCompile(`^(sd|vd|xvd|hd)[a-z][0-9]{0,2}$`)
 	deviceForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$`)
 )
 
@@ -112,6 +116,26 @@ func (c *checker) machine(m Machine, k Kind) {
 			c.device(who, n.VSwitch, devices)
 		}
 		c.nic(who, m, n, k)
+	}
+	c.disks(who, m.Disks)
+}
+
+func (c *checker) disks(who string, disks []Disk) {
+	if len(disks) > maxDisks {
+		c.fail("%s has %d disks, more than %d", who, len(disks), maxDisks)
+	}
+	taken := map[string]bool{}
+	for _, d := range disks {
+		if !diskForm.MatchString(d.Name) {
+			c.fail("%s: %q is no name for a disk; for example sda4 or vdb", who, d.Name)
+		}
+		if taken[d.Name] {
+			c.fail("%s has two disks %s", who, d.Name)
+		}
+		taken[d.Name] = true
+		if d.Size < minDisk || d.Size > maxDisk {
+			c.fail("%s: disk %s has %d KiB, not 1MiB to 1024GiB", who, d.Name, d.Size>>10)
+		}
 	}
 }
 

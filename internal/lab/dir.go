@@ -31,11 +31,15 @@ func (d dir) plan() string    { return filepath.Join(string(d), "plan.json") }
 func (d dir) socket() string  { return filepath.Join(string(d), "_lab.sock") }
 func (d dir) program() string { return filepath.Join(string(d), "tasuki") }
 func (d dir) disks() string   { return filepath.Join(string(d), "disks") }
+func (d dir) blocks() string  { return filepath.Join(string(d), "blocks") }
 
 func (d dir) control(machine string) string { return filepath.Join(string(d), machine+".sock") }
 func (d dir) state(machine string) string   { return filepath.Join(d.disks(), machine, "state") }
-func (d dir) power(host string) string      { return filepath.Join(string(d), host+".pwr") }
-func (d dir) log(machine string) string     { return filepath.Join(string(d), machine+".log") }
+func (d dir) block(machine, disk string) string {
+	return filepath.Join(d.blocks(), machine, disk)
+}
+func (d dir) power(host string) string  { return filepath.Join(string(d), host+".pwr") }
+func (d dir) log(machine string) string { return filepath.Join(string(d), machine+".log") }
 
 // root returns where labs are.
 func root() string { return cmp.Or(os.Getenv("TASUKI_LAB_DIR"), rootDir) }

@@ -110,6 +110,9 @@ func clear(ctx context.Context, d dir) error {
 	if err := labCgroup(string(d)).end(ctx); err != nil {
 		return err
 	}
+	if poll(ctx, func() (bool, error) { return releaseBlocks(d) == 0, nil }) != nil {
+		return fmt.Errorf("a loop device of lab %s does not go: somebody uses it", d.name())
+	}
 	return removeLab(d)
 }
 

@@ -46,6 +46,9 @@ func traces(t *testing.T, name string) []string {
 	if _, err := os.Stat(string(d)); err == nil {
 		out = append(out, "directory "+string(d))
 	}
+	for _, l := range loops(t, d) {
+		out = append(out, "loop device over "+l)
+	}
 	if g := labCgroup(string(d)); g != "" {
 		if _, err := os.Stat(string(g)); err == nil {
 			out = append(out, "cgroup "+string(g))

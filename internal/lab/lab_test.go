@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +76,18 @@ func needRoot(t *testing.T) {
 	t.Skip("needs root: namespaces")
 }
 
+// needProgram is for what tools/packages installs.
+func needProgram(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("needs %s: CI must install it, see make test", name)
+	}
+	t.Skipf("needs %s, see make test", name)
+}
+
 // nameOf returns a lab name of this test and process.
 func nameOf(t *testing.T) string {
 	n := strings.NewReplacer("/", "-", "_", "-", "#", "-").Replace(strings.TrimPrefix(t.Name(), "Test"))
@@ -85,9 +98,13 @@ func start(t *testing.T, layout string) *Lab {
 	t.Helper()
 	needRoot(t)
 	lay, err := Load(layout)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	return startLayout(t, lay)
+}
+
+func startLayout(t *testing.T, lay *Layout) *Lab {
+	t.Helper()
+	needRoot(t)
 	begun := time.Now()
 	l, err := Start(t.Context(), Options{Layout: lay, Name: nameOf(t), Attached: true, Service: []string{"/usr/sbin/tasuki", "act", "daemon"}})
 	if err != nil {
@@ -98,7 +115,7 @@ func start(t *testing.T, layout string) *Lab {
 			t.Error(err)
 		}
 	})
-	t.Logf("%s is up in %v", layout, time.Since(begun).Round(time.Millisecond))
+	t.Logf("%s is up in %v", lay.Name, time.Since(begun).Round(time.Millisecond))
 	return l
 }
 

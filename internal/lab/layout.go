@@ -39,6 +39,8 @@ type Machine struct {
 	Name string `yaml:"name" json:"name"`
 	Host string `yaml:"host,omitempty" json:"host,omitempty"` // guests: the host they run on
 	NICs []NIC  `yaml:"nics" json:"nics"`
+	// Disks are block devices below /dev that keep their content over boots.
+	Disks []Disk `yaml:"disks,omitempty" json:"disks,omitempty"`
 	// Witness machines run tasuki witness in place of the daemon.
 	Witness bool `yaml:"witness,omitempty" json:"witness,omitempty"`
 }
@@ -51,6 +53,12 @@ type NIC struct {
 	Switch    string       `yaml:"switch,omitempty" json:"switch,omitempty"`
 	VSwitch   string       `yaml:"vswitch,omitempty" json:"vswitch,omitempty"`
 	Addresses []netip.Addr `yaml:"addresses" json:"addresses"`
+}
+
+// Disk is a block device of a machine: /dev/NAME, most often one partition.
+type Disk struct {
+	Name string `yaml:"name" json:"name"`
+	Size Size   `yaml:"size" json:"size"`
 }
 
 // Kind says what part a machine plays.

@@ -59,6 +59,9 @@ func TestOtherSharesNothingWithReference(t *testing.T) {
 
 func TestBadLayouts(t *testing.T) {
 	const ok = "name: x\nswitches: [{name: a, networks: [10.0.0.0/24]}]\n"
+	machine := func(disks string) string {
+		return ok + "machines: [{name: m, nics: [{name: e, switch: a}], disks: [" + disks + "]}]\n"
+	}
 	for text, want := range map[string]string{
 		"":                                    "the file is empty",
 		"name: x\nfoo: 1\n":                   "field foo not found",
@@ -77,6 +80,12 @@ func TestBadLayouts(t *testing.T) {
 		ok + "hosts: [{name: h, nics: [{name: v0, switch: a, vswitch: v}]}]\nguests: [{name: h, host: h, nics: [{name: e, vswitch: w}]}]\n":                 "there are two machines h",
 		ok + "hosts: [{name: h, nics: [{name: v0, switch: a, vswitch: v}]}]\nguests: [{name: g, host: h, nics: [{name: e, vswitch: w}]}]\n":                 `host h has no vswitch "w"`,
 		ok + "machines: [{name: m, nics: [{name: e, switch: a, addresses: [10.0.0.1]}]}, {name: n, nics: [{name: e, switch: a, addresses: [10.0.0.1]}]}]\n": "m has 10.0.0.1 already",
+		machine("{name: sda4, size: 256MiB}, {name: sda4, size: 1GiB}"):                                                                                     "has two disks sda4",
+		machine("{name: ../sda, size: 1MiB}"):                                                                                                               "is no name for a disk",
+		machine("{name: sda4}"):                                                                                                                             "not 1MiB to",
+		machine("{name: sda4, size: 2048GiB}"):                                                                                                              "not 1MiB to",
+		machine("{name: sda4, size: 256}"):                                                                                                                  `"256" is no size`,
+		machine("{name: sda4, size: 99999999999GiB}"):                                                                                                       "is no size",
 		"name: x\nswitches: [{name: a, networks: [10.0.0.1/24]}]\n":                                                                                         "10.0.0.1/24 is not a network",
 	} {
 		_, err := Parse("bad.yaml", []byte(text))

@@ -39,20 +39,28 @@ type Status struct {
 
 // MachineInfo is one machine of a lab.
 type MachineInfo struct {
-	Name    string    `json:"name"`
-	Kind    Kind      `json:"kind"`
-	Host    string    `json:"host,omitempty"`
-	State   State     `json:"state"`
-	Why     string    `json:"why"`
-	Since   time.Time `json:"since"`
-	Boots   int       `json:"boots"`
-	PID     int       `json:"pid,omitempty"`    // of its first process, as seen from outside
-	NetNS   string    `json:"netns,omitempty"`  // a path that setns(2) takes
-	Root    string    `json:"root,omitempty"`   // its file system, as seen from outside
-	Logs    string    `json:"logs"`             // its /var/log, as seen from outside; there when it is off too
-	Cgroup  string    `json:"cgroup,omitempty"` // of all its processes
-	Control string    `json:"control"`
-	NICs    []NICInfo `json:"nics"`
+	Name    string     `json:"name"`
+	Kind    Kind       `json:"kind"`
+	Host    string     `json:"host,omitempty"`
+	State   State      `json:"state"`
+	Why     string     `json:"why"`
+	Since   time.Time  `json:"since"`
+	Boots   int        `json:"boots"`
+	PID     int        `json:"pid,omitempty"`    // of its first process, as seen from outside
+	NetNS   string     `json:"netns,omitempty"`  // a path that setns(2) takes
+	Root    string     `json:"root,omitempty"`   // its file system, as seen from outside
+	Logs    string     `json:"logs"`             // its /var/log, as seen from outside; there when it is off too
+	Cgroup  string     `json:"cgroup,omitempty"` // of all its processes
+	Control string     `json:"control"`
+	NICs    []NICInfo  `json:"nics"`
+	Disks   []DiskInfo `json:"disks,omitempty"`
+}
+
+// DiskInfo is one disk of a machine.
+type DiskInfo struct {
+	Name   string `json:"name"`             // below /dev of the machine
+	Device string `json:"device,omitempty"` // its name outside, while the machine is on
+	File   string `json:"file"`             // what it is made of. Read it while the machine is off
 }
 
 // NICInfo is one interface.
@@ -165,6 +173,13 @@ func (s *supervisor) status() *Status {
 				to = n.Switch
 			}
 			i.NICs = append(i.NICs, NICInfo{Name: n.Name, To: to, Addresses: addrStrings(n.Addresses), Plugged: !m.pulled[n.Name]})
+		}
+		for j, k := range m.spec.Disks {
+			d := DiskInfo{Name: k.Name, File: s.dir.block(m.spec.Name, k.Name)}
+			if len(m.blocks) > j {
+				d.Device = m.blocks[j].device.Name()
+			}
+			i.Disks = append(i.Disks, d)
 		}
 		st.Machines = append(st.Machines, i)
 	}

@@ -69,6 +69,8 @@ type unit struct {
 	pid      int
 	ended    chan struct{} // closed when pid 1 has been waited for
 	control  *net.UnixListener
+	blocks   []*block // of spec.Disks, while it is on
+	mounts   *os.File // its mount namespace, which lasts until this is closed
 }
 
 // State of a machine.

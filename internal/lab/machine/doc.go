@@ -32,10 +32,17 @@ type Config struct {
 	Disk    string   `json:"disk"`            // keeps what the machine writes, over boots
 	State   string   `json:"state"`           // is mounted as /var/lib/tasuki; "": no more than a directory there
 	Power   string   `json:"power,omitempty"` // a host with guests: the socket of their power switches
+	Disks   []Disk   `json:"disks,omitempty"` // become block devices below /dev
 	Program string   `json:"program"`         // is mounted as /usr/sbin/tasuki
 	Service []string `json:"service"`         // the daemon that runs while Identity exists
 
 	Identity string `json:"identity"` // below /etc/tasuki
+}
+
+// Disk is a block device of the real machine under the name that it has here.
+type Disk struct {
+	Name   string `json:"name"`   // below /dev
+	Number uint64 `json:"number"` // of the device, as stat(2) has it
 }
 
 // Request is the first message of a connection; exactly one field is set.

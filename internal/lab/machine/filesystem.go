@@ -16,10 +16,10 @@ import (
 // machine has there. fresh ones start empty; everything else is read-only.
 var (
 	overlays = []string{"etc", "var", "opt", "root", "srv", "home", "usr/sbin", "usr/local"}
-	fresh    = []string{"proc", "sys", "dev", "run", "tmp", "lost+found"}
+	fresh    = []string{"proc", "sys", "dev", "run", "tmp", "lost+found", "data"}
 	// opaque directories are ours: a Tasuki of the real machine must not show.
 	opaque  = []string{"etc/tasuki", "var/lib/tasuki", "var/log/tasuki", "opt/nec"}
-	devices = []string{"null", "zero", "full", "random", "urandom", "tty", "fuse", "net/tun"}
+	devices = []string{"null", "zero", "full", "random", "urandom", "tty", "fuse", "loop-control", "net/tun"}
 )
 
 // build makes the machine's file system on c.Root and moves into it.
@@ -148,6 +148,11 @@ func kernel(c Config) error {
 	if err := unix.Mount("sysfs", sys, "sysfs", quiet|unix.MS_RDONLY, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
+	// One for all machines: it names, and can end, what is mounted through /dev/fuse.
+	err := unix.Mount("fusectl", sys+"/fs/fuse/connections", "fusectl", quiet, "")
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("mount /sys/fs/fuse/connections: %w", err)
+	}
 	if err := bindReadOnly(proc+"/sys", proc+"/sys"); err != nil {
 		return err
 	}
@@ -167,7 +172,8 @@ func kernel(c Config) error {
 	return nil
 }
 
-// device makes a /dev without disks and watchdogs.
+// device makes a /dev without watchdogs, and of disks with the machine's own
+// ones. Nodes for loop devices that the machine attaches it makes itself.
 func device(c Config) error {
 	dev := filepath.Join(c.Root, "dev")
 	if err := os.Mkdir(dev, 0o755); err != nil {
@@ -187,6 +193,16 @@ func device(c Config) error {
 		}
 		if err != nil {
 			return fmt.Errorf("show %s: %w", from, err)
+		}
+	}
+	if len(c.Disks) > 0 { // where the examples mount one; it stays over boots, as on a real machine
+		if err := os.Mkdir(filepath.Join(c.Root, "data"), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, d := range c.Disks {
+		if err := unix.Mknod(filepath.Join(dev, d.Name), unix.S_IFBLK|0o660, int(d.Number)); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", d.Name, err)
 		}
 	}
 	for name, target := range map[string]string{
