@@ -207,9 +207,10 @@ func (b *Bitmap) word(at int64) uint64 {
 
 // or sets the bits m of word i.
 func (b *Bitmap) or(i int, m uint64) {
-	w := b.words[i]
-	b.count += int64(bits.OnesCount64(m &^ w))
-	b.words[i] = w | m
+	if fresh := m &^ b.words[i]; fresh != 0 {
+		b.count += int64(bits.OnesCount64(fresh))
+		b.words[i] |= fresh
+	}
 }
 
 // check panics unless [from,to) is a range of blocks.

@@ -16,9 +16,7 @@ func NewPages(blocks, per int64) *Pages {
 	if per < 1 {
 		panic(fmt.Sprintf("bitmap: %d bits in a page", per))
 	}
-	p := &Pages{changed: New(0), per: per}
-	p.Grow(blocks)
-	return p
+	return &Pages{changed: New((blocks + per - 1) / per), per: per, blocks: blocks}
 }
 
 // Len returns the number of pages.
@@ -62,9 +60,7 @@ func (p *Pages) Grow(blocks int64) {
 	old := p.blocks
 	p.changed.Grow((blocks + p.per - 1) / p.per)
 	p.blocks = blocks
-	if old > 0 {
-		p.Touch(old, blocks)
-	}
+	p.Touch(old, blocks)
 }
 
 // span returns the pages that have bits of the blocks [from,to).
