@@ -85,10 +85,10 @@ type Frame struct {
 type shape struct {
 	name    string
 	flags   Flags
-	span    uint32 // the largest Length; 0: it is about no range
-	maybe   bool   // the range may be missing
-	words   bool   // the payload is 1 to MaxWords bytes; else it is as large as the range wants it
-	perUnit func(length uint32) uint32
+	span    uint32                     // the largest Length; 0: it is about no range
+	maybe   bool                       // the range may be missing
+	words   bool                       // the payload is 1 to MaxWords bytes
+	payload func(length uint32) uint32 // else it is so many; nil: there is none
 }
 
 func itself(length uint32) uint32 { return length }
@@ -98,21 +98,21 @@ func sums(length uint32) uint32   { return (length + SumBlock - 1) / SumBlock * 
 var shapes = [lastKind + 1]shape{
 	KindHello:    {name: "hello", words: true},
 	KindVerdict:  {name: "verdict", words: true},
-	KindBitmap:   {name: "bitmap", flags: More | Compressed, span: MaxBits, perUnit: oneBit},
-	KindWrite:    {name: "write", flags: More | Compressed | FUA, span: MaxData, perUnit: itself},
+	KindBitmap:   {name: "bitmap", flags: More | Compressed, span: MaxBits, payload: oneBit},
+	KindWrite:    {name: "write", flags: More | Compressed | FUA, span: MaxData, payload: itself},
 	KindZero:     {name: "zero", flags: More | FUA, span: MaxSpan},
 	KindDiscard:  {name: "discard", flags: More | FUA, span: MaxSpan},
 	KindFlush:    {name: "flush", flags: More},
 	KindAck:      {name: "ack", flags: More, span: MaxSpan, maybe: true},
-	KindCopy:     {name: "copy", flags: More | Compressed | FUA, span: MaxData, perUnit: itself},
+	KindCopy:     {name: "copy", flags: More | Compressed | FUA, span: MaxData, payload: itself},
 	KindCopyZero: {name: "copy-zero", flags: More | FUA, span: MaxSpan},
 	KindAdopt:    {name: "adopt", words: true},
 	KindPing:     {name: "ping"},
 	KindPong:     {name: "pong"},
 	KindRead:     {name: "read", flags: More, span: MaxData},
-	KindData:     {name: "data", flags: More | Compressed, span: MaxData, perUnit: itself},
+	KindData:     {name: "data", flags: More | Compressed, span: MaxData, payload: itself},
 	KindSum:      {name: "sum", flags: More, span: MaxSum},
-	KindSums:     {name: "sums", flags: More | Compressed, span: MaxSum, perUnit: sums},
+	KindSums:     {name: "sums", flags: More | Compressed, span: MaxSum, payload: sums},
 	KindBye:      {name: "bye", words: true},
 }
 
@@ -216,11 +216,11 @@ func (f Frame) checkPayload(s *shape) error {
 	switch {
 	case s.words:
 		least, most = 1, MaxWords
-	case s.perUnit == nil:
+	case s.payload == nil:
 	case f.Flags&Compressed != 0:
-		least, most = 1, s.perUnit(f.Length)-1
+		least, most = 1, s.payload(f.Length)-1
 	default:
-		least = s.perUnit(f.Length)
+		least = s.payload(f.Length)
 		most = least
 	}
 	if f.Payload < least || f.Payload > most || f.Payload > MaxPayload {
@@ -232,8 +232,8 @@ func (f Frame) checkPayload(s *shape) error {
 // Unpacked returns how many bytes the payload has when it is not compressed, or
 // was unpacked: at most MaxPayload. The frame was checked.
 func (f Frame) Unpacked() int {
-	if s := &shapes[f.Kind]; s.perUnit != nil {
-		return int(s.perUnit(f.Length))
+	if s := &shapes[f.Kind]; s.payload != nil {
+		return int(s.payload(f.Length))
 	}
 	return int(f.Payload)
 }

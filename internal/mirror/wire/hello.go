@@ -117,8 +117,6 @@ func DecodeHello(b []byte) (Hello, error) {
 func (h *Hello) check() error {
 	wrong := ""
 	switch {
-	case len(h.Node) > MaxName || len(h.Peer) > MaxName:
-		wrong = "a long name"
 	case h.MinProtocol == 0 || h.MinProtocol > h.Protocol:
 		wrong = fmt.Sprintf("the protocols %d to %d", h.MinProtocol, h.Protocol)
 	case h.Size < 0 || h.Capacity < 0 || h.Dirty < 0 || h.Size%SectorSize != 0:

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -119,9 +120,10 @@ func AppendSums(b, data []byte) []byte {
 	return b
 }
 
-// cut returns at most limit bytes of a text, without half a character at the
-// end and in valid UTF-8.
+// cut returns at most limit bytes of a text as valid UTF-8, without half a
+// character at the end.
 func cut(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "?")
 	if len(s) > limit {
 		for limit > 0 && !utf8.RuneStart(s[limit]) {
 			limit--
