@@ -1,0 +1,176 @@
+package fuse
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/front"
+	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
+)
+
+const (
+	defaultThreads = 8
+	defaultDepth   = 64
+	maxBackground  = 256 // requests that the kernel hands out at the same time; the loop device has 128
+)
+
+// Options of Attach. Name must be set.
+type Options struct {
+	Name    string // of the mirror disk, as losetup shows it
+	Threads int    // that take requests, each for as long as Device.Do takes; 0 is 8
+	Depth   int    // requests under way at most, each with 1 MiB of memory; 0 is 64
+}
+
+// Front is a loop device that is served by this process.
+type Front struct {
+	dev    front.Device
+	holder keep.Holder
+	conn   keep.Connection
+	fd     int // of conn.Device
+	slots  *slots
+	served sync.WaitGroup // the threads
+	ended  chan struct{}  // closed when all of them have
+
+	mu      sync.Mutex
+	gone    bool // the files of conn are closed
+	aborted bool
+	leaving bool  // Detach is under way, or has succeeded
+	why     error // why a thread gave up, or the kernel will not do
+}
+
+var _ front.Front = (*Front)(nil)
+
+// ErrUnsupported: the kernel cannot give the connection to another process.
+var ErrUnsupported = errors.New("this kernel cannot resend the requests of a FUSE connection, which needs Linux 6.9: use another front end")
+
+// Attach makes a loop device for dev, or takes up the one that h holds, with every
+// request that the process before has not answered. dev takes requests from now
+// on, before Serve is called.
+func Attach(dev front.Device, h keep.Holder, o Options) (*Front, error) {
+	if o.Threads == 0 {
+		o.Threads = defaultThreads
+	}
+	if o.Depth == 0 {
+		o.Depth = defaultDepth
+	}
+	conn, err := h.Connect(keep.Spec{Name: o.Name, SectorSize: dev.SectorSize(), MaxRead: maxTransfer})
+	if err != nil {
+		return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, err)
+	}
+	f := &Front{dev: dev, holder: h, conn: conn, fd: int(conn.Device.Fd()), ended: make(chan struct{})}
+	if f.slots, err = newSlots(o.Depth, f.done, f.close); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	for range o.Threads {
+		f.served.Go(f.thread)
+	}
+	go func() {
+		f.served.Wait()
+		f.slots.close()
+		close(f.ended)
+	}()
+	if conn.Path == "" {
+		f.conn.Path, err = h.Bind()
+	} else if _, err = unix.Write(f.fd, notice(notifyResend)); err != nil {
+		err = fmt.Errorf("have requests sent again: %w", err)
+	}
+	if err == nil {
+		return f, nil
+	}
+	if conn.Path == "" {
+		_ = f.Abort() // ends the threads; the keeper forgets what has no loop device
+		<-f.ended
+	}
+	return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, cmp.Or(f.reason(), err))
+}
+
+func (f *Front) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone = true
+	f.conn.Close()
+}
+
+// fail notes why the front end does not go on; the first reason counts.
+func (f *Front) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.why = cmp.Or(f.why, err)
+}
+
+func (f *Front) reason() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.why
+}
+
+// Path is the loop device.
+func (f *Front) Path() string { return f.conn.Path }
+
+// Serve waits for the end of the connection, which is served since Attach.
+func (f *Front) Serve() error {
+	<-f.ended
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.leaving:
+		return nil
+	case f.aborted:
+		return fmt.Errorf("%s was aborted", f.conn.Path)
+	case f.why != nil:
+		return f.why
+	}
+	return fmt.Errorf("the connection of %s was ended from outside", f.conn.Path)
+}
+
+// Detach takes the loop device away. It is busy only after a second, because
+// programs that look at every new device have it open for a moment.
+func (f *Front) Detach(ctx context.Context) error {
+	f.leave(true)
+	if err := f.holder.Release(ctx); err != nil {
+		f.leave(false)
+		return fmt.Errorf("detach: %w", err)
+	}
+	select {
+	case <-f.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("detach %s: the last requests: %w", f.conn.Path, ctx.Err())
+	}
+}
+
+func (f *Front) leave(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leaving = on
+}
+
+// Abort ends the connection: the loop device stays until Detach, and fails.
+func (f *Front) Abort() error {
+	f.mu.Lock()
+	f.aborted = true
+	var err error
+	if !f.gone {
+		err = keep.Abort(f.conn.ID)
+	}
+	f.mu.Unlock()
+	f.slots.close() // threads that wait for one
+	if err != nil {
+		return fmt.Errorf("abort %s: %w", f.conn.Path, err)
+	}
+	return nil
+}
+
+// Grown has the kernel ask for the size.
+func (f *Front) Grown() error {
+	if err := f.holder.Grow(); err != nil {
+		return fmt.Errorf("grow the block device to %d bytes: %w", f.dev.Size(), err)
+	}
+	return nil
+}

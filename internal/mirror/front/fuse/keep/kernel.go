@@ -1,0 +1,178 @@
+package keep
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is the one name in the FUSE file system. The serving side knows it.
+const File = "disk"
+
+// mount opens a FUSE connection and a file system on it that is in no mount
+// namespace: nobody can see or unmount it, and when the last descriptor of it is
+// closed, by whatever end of whatever process, it is gone. Nothing is asked of
+// the serving side yet.
+func mount(name string, maxRead int) (device, root *os.File, err error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open /dev/fuse (is the fuse module loaded?): %w", err)
+	}
+	device = os.NewFile(uintptr(fd), "/dev/fuse")
+	r, err := detached("fuse", [][2]string{
+		{"source", "tasuki-" + name}, {"subtype", "tasuki"}, {"fd", strconv.Itoa(fd)}, {"rootmode", "40000"},
+		{"user_id", "0"}, {"group_id", "0"}, {"max_read", strconv.Itoa(maxRead)},
+	})
+	if err != nil {
+		_ = device.Close() // nothing is behind it
+		return nil, nil, err
+	}
+	return device, r, nil
+}
+
+// detached makes a file system of the kind and mounts it nowhere.
+func detached(kind string, options [][2]string) (*os.File, error) {
+	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open file system %s: %w", kind, err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	for _, o := range options {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
+			return nil, fmt.Errorf("file system %s: option %s=%s: %w", kind, o[0], o[1], err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("make file system %s: %w", kind, err)
+	}
+	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("mount file system %s: %w", kind, err)
+	}
+	return os.NewFile(uintptr(m), kind), nil
+}
+
+// writeIn writes text to a file of a kernel's file system, which need not be
+// mounted anywhere.
+func writeIn(kind, path, text string) error {
+	root, err := detached(kind, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	fd, err := unix.Openat(int(root.Fd()), path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s of %s: %w", path, kind, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		return fmt.Errorf("write %s of %s: %w", path, kind, err)
+	}
+	return nil
+}
+
+// connectionID is the number of a connection in the fusectl file system: the
+// minor of its device. Asking for nothing keeps the kernel from asking the
+// serving side.
+func connectionID(root *os.File) (uint32, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(int(root.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
+		return 0, fmt.Errorf("look up the number of the FUSE connection: %w", err)
+	}
+	return st.Dev_minor, nil
+}
+
+// Abort ends a connection: every request that waits in it, and every later one,
+// fails at once. The caller holds a descriptor of its file system, or the number
+// might have become somebody else's.
+func Abort(id uint32) error {
+	err := writeIn("fusectl", strconv.FormatUint(uint64(id), 10)+"/abort", "1")
+	if errors.Is(err, syscall.ENOENT) {
+		return nil // it is gone
+	}
+	return err
+}
+
+const (
+	loopMajor = 7
+	loopTries = 64 // others take free numbers at the same time
+	// Larger requests would be cut by FUSE where its limit of pages falls, which
+	// need not be at a multiple of the sector. 512 KiB of at most 128 segments of
+	// the block layer always fit.
+	loopRequestKiB = 512
+	// The kernel lets no write pass a discard, so one discard must not take long.
+	loopDiscardBytes = 64 << 20
+)
+
+// bind gives the file behind fd a free loop device and returns it opened. It
+// asks the serving side, so it must be another process, or another thread.
+func bind(fd, sector int, name string) (*os.File, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/loop-control (is the loop module loaded?): %w", err)
+	}
+	defer func() { _ = control.Close() }()
+	config := unix.LoopConfig{Fd: uint32(fd), Size: uint32(sector)}
+	// The last close frees the device: a crash of everybody leaves nothing behind.
+	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], "tasuki-"+name)
+	for range loopTries {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("find a free loop device: %w", err)
+		}
+		loop, err := openLoop(n)
+		if err == nil {
+			if err = unix.IoctlLoopConfigure(int(loop.Fd()), &config); err == nil {
+				return loop, nil
+			}
+			_ = loop.Close() // not ours
+		}
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENXIO) { // somebody was faster
+			return nil, fmt.Errorf("set up loop device %d: %w", n, err)
+		}
+	}
+	return nil, errors.New("every free loop device was taken by somebody else: try again")
+}
+
+// openLoop opens the n-th loop device. Where /dev is not kept by the kernel, as
+// in a container, the node is made first.
+func openLoop(n int) (*os.File, error) {
+	path := "/dev/loop" + strconv.Itoa(n)
+	err := unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(loopMajor, uint32(n))))
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("make %s: %w", path, err)
+	}
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || st.Rdev != unix.Mkdev(loopMajor, uint32(n)) {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is not the loop device of that number: remove it", path)
+	}
+	return f, nil
+}
+
+// tune sets limits of the queue, and checks that nothing is cached twice.
+func tune(loop *os.File) error {
+	info, err := unix.IoctlLoopGetStatus64(int(loop.Fd()))
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", loop.Name(), err)
+	}
+	if info.Flags&unix.LO_FLAGS_DIRECT_IO == 0 {
+		return fmt.Errorf("%s does not do direct I/O on a FUSE file", loop.Name())
+	}
+	queue := "block/" + strings.TrimPrefix(loop.Name(), "/dev/") + "/queue/"
+	return errors.Join(
+		writeIn("sysfs", queue+"max_sectors_kb", strconv.Itoa(loopRequestKiB)),
+		writeIn("sysfs", queue+"discard_max_bytes", strconv.Itoa(loopDiscardBytes)),
+	)
+}

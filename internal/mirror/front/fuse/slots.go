@@ -1,0 +1,103 @@
+package fuse
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/front"
+)
+
+const (
+	pageSize = 4096
+	// maxTransfer is how much the kernel may put into one read or write, in bytes.
+	maxTransfer = front.MaxLength
+	slotBytes   = pageSize + maxTransfer
+)
+
+// slot is the room for one request: a page at whose end its header stands, and
+// behind that, at the beginning of a page, the data. So a write arrives, and a
+// read is answered, in one piece and without a copy.
+type slot struct {
+	memory []byte // slotBytes
+	unique uint64
+	op     opcode
+	req    front.Request
+}
+
+// in is where a request is read to: the data of a write begins at data.
+func (s *slot) in() []byte { return s.memory[pageSize-writeIn:] }
+
+func (s *slot) data(n int) []byte { return s.memory[pageSize : pageSize+n : pageSize+n] }
+
+// slots is all the room there is, taken last in, first out, because the memory
+// that was used last is the fastest. It is outside of Go's heap and has all of its
+// pages: the kernel fails a request that it cannot copy because the process that
+// reads it is being killed, and it can copy to pages that are there.
+type slots struct {
+	mu     sync.Mutex
+	came   sync.Cond
+	memory []byte
+	all    int
+	free   []*slot
+	closed bool
+	last   func() // called when it is closed and every slot is back
+}
+
+func newSlots(n int, done func(*front.Request, syscall.Errno), last func()) (*slots, error) {
+	m, err := unix.Mmap(-1, 0, n*slotBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("get %d MiB of memory for requests: %w", n*slotBytes>>20, err)
+	}
+	p := &slots{memory: m, all: n, free: make([]*slot, n), last: last}
+	p.came.L = &p.mu
+	for i := range p.free {
+		s := &slot{memory: m[i*slotBytes : (i+1)*slotBytes]}
+		s.req.Tag, s.req.Done = s, done
+		p.free[i] = s
+	}
+	return p, nil
+}
+
+// get waits for a free slot; nil after close.
+func (p *slots) get() *slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.free) == 0 && !p.closed {
+		p.came.Wait()
+	}
+	if p.closed {
+		return nil
+	}
+	s := p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	return s
+}
+
+func (p *slots) put(s *slot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, s)
+	p.came.Signal()
+	p.unmap()
+}
+
+// close ends every get. The rest goes when the last slot is back: until then the
+// device may use its memory.
+func (p *slots) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.came.Broadcast()
+	p.unmap()
+}
+
+func (p *slots) unmap() {
+	if p.closed && len(p.free) == p.all && p.memory != nil {
+		_ = unix.Munmap(p.memory) // it fails only for what is not mapped
+		p.memory = nil
+		p.last()
+	}
+}
