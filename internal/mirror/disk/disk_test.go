@@ -21,9 +21,7 @@ const mib = 1 << 20
 // filled returns n aligned bytes that all are c.
 func filled(n int, c byte) []byte {
 	b := Aligned(n)
-	for i := range b {
-		b[i] = c
-	}
+	copy(b, bytes.Repeat([]byte{c}, n))
 	return b
 }
 

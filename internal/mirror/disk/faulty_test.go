@@ -87,11 +87,11 @@ func FuzzParseFault(f *testing.F) {
 	})
 }
 
-// faulty is a disk of a MiB of 'o', with 'i' in the second sector, and faults.
+// faulty is a disk of 64 KiB of 'o', with 'i' in the second sector, and faults.
 func faulty(t *testing.T, text string) (*FaultDisk, *Mem) {
 	t.Helper()
-	m := NewMem(mib, 512)
-	write(t, m, 0, filled(mib, 'o'), false)
+	m := NewMem(64<<10, 512)
+	write(t, m, 0, filled(64<<10, 'o'), false)
 	write(t, m, 512, filled(512, 'i'), false)
 	f := Faulty(m)
 	if err := f.Set(text); err != nil {
@@ -329,8 +329,7 @@ func TestPowerCuts(t *testing.T) {
 				if err := f.Flush(); err != nil {
 					t.Fatal(err)
 				}
-				put2 := now
-				for i, c := range put2 {
+				for i, c := range now {
 					put(i, 1, c, true)
 				}
 			},
