@@ -41,7 +41,7 @@ type Super struct {
 
 	Current   Generation
 	Base      Generation   // since which the bitmap has counted
-	Ancestors []Generation // of Current, newest first, none of them 0, at most MaxAncestors
+	Ancestors []Generation // of Current, newest first, none of them 0; MaxAncestors are kept
 	Epoch     uint64       // the highest that this copy was told of
 
 	Active       bool // it was the active copy, and was not demoted since
@@ -87,8 +87,6 @@ func (s Super) Check() error {
 		return fmt.Errorf("a bit for each 2^%d bytes", s.BlockShift)
 	case len(s.Node) > MaxName || len(s.Peer) > MaxName:
 		return fmt.Errorf("a name of a node is longer than %d bytes", MaxName)
-	case len(s.Ancestors) > MaxAncestors:
-		return fmt.Errorf("%d ancestors, more than %d", len(s.Ancestors), MaxAncestors)
 	}
 	for _, a := range s.Ancestors {
 		if a == 0 {
@@ -104,6 +102,7 @@ func EncodeSuper(s Super, slot int) []byte {
 	if err := s.Check(); err != nil {
 		panic("meta: " + err.Error())
 	}
+	s.Ancestors = s.Ancestors[:min(len(s.Ancestors), MaxAncestors)]
 	b := make([]byte, SuperSize)
 	binary.LittleEndian.PutUint64(b[atSize:], uint64(s.Size))
 	binary.LittleEndian.PutUint64(b[atCurrent:], uint64(s.Current))
