@@ -144,6 +144,11 @@ func TestOnlyTheInSyncStart(t *testing.T) {
 		begin(s, "db", Plan{Action: ActionStart, To: "b", Wanted: true})
 		stands(t, s, "db", cluster.PhaseStarting, "b")
 	})
+	t.Run("move to a copy that is out of date", func(t *testing.T) {
+		s := mirrored(t, "b")
+		begin(s, "db", Plan{Action: ActionMove, From: "b", To: "a", Wanted: true})
+		stands(t, s, "db", cluster.PhaseOnline, "b")
+	})
 	t.Run("out amid a move", func(t *testing.T) {
 		s := mirrored(t, "a", "b")
 		begin(s, "db", Plan{Action: ActionMove, From: "b", To: "a", Wanted: true})
@@ -293,7 +298,55 @@ func mirrorsHold(rt *rapid.T, before, after *State, e Entry) {
 	if c := e.Commands[0].Mirror; c != nil && (c.Epoch != g.Epoch || c.Node != g.Owner) && was.Rev != is.Rev {
 		rt.Fatalf("epoch %d of %q changed the mirror in epoch %d of %q", c.Epoch, c.Node, g.Epoch, g.Owner)
 	}
+	forced := e.Commands[0].OperateMirror != nil && e.Commands[0].OperateMirror.Verb == MirrorForce
+	if len(was.InSync) > 0 && !forced && !slices.ContainsFunc(is.InSync, was.Has) {
+		rt.Fatalf("in sync were %v and are %v by %s", was.InSync, is.InSync, e.Encode())
+	}
 	if g := after.Groups["db"]; g.Phase == cluster.PhaseStarting && len(is.InSync) > 0 && !is.Has(g.Owner) {
 		rt.Fatalf("group db is being started on %s, in sync are %v, by %s", g.Owner, is.InSync, e.Encode())
+	}
+}
+
+// TestMirrorLaws is TestLaws with nothing but the group of the mirror disk: a
+// plan, a change of the set and a report must meet.
+func TestMirrorLaws(t *testing.T) {
+	start, starts := mirrored(t, "a", "b"), 0
+	rapid.Check(t, func(rt *rapid.T) {
+		s := snap(rt, start)
+		for range rapid.IntRange(5, 30).Draw(rt, "entries") {
+			g := s.Groups["db"]
+			n := rapid.SampledFrom([]cluster.NodeName{"a", "b"}).Draw(rt, "node")
+			var c Command
+			switch rapid.SampledFrom([]string{"begin", "begin", "report", "report", "mirror", "operate"}).Draw(rt, "command") {
+			case "begin":
+				p := Plan{Action: ActionMove, From: g.Owner, To: n, Wanted: true}
+				if n == g.Owner && rapid.Bool().Draw(rt, "a part") {
+					p.Resource = "base"
+				}
+				c = Command{Begin: &Begin{Group: "db", Epoch: g.Epoch, Plan: p}}
+			case "report":
+				step := rapid.SampledFrom([]Step{StepStarted, StepStopped, StepReleased}).Draw(rt, "step")
+				if fits := map[cluster.Phase]Step{cluster.PhaseStarting: StepStarted, cluster.PhaseStopping: StepStopped}[g.Phase]; fits != "" {
+					step = fits
+				}
+				c = Command{Report: &Report{Group: "db", Epoch: g.Epoch, Node: g.Owner, Step: step}}
+			case "mirror":
+				c = drawMirror(rt, s, n)
+			default:
+				c = drawOperate(rt, n)
+			}
+			before := snap(rt, s)
+			e := Entry{Commands: []Command{c}}
+			s.Apply(e)
+			sound(rt, s)
+			oneOwner(rt, before, s, e)
+			mirrorsHold(rt, before, s, e)
+			if s.Groups["db"].Phase == cluster.PhaseStarting && before.Groups["db"].Phase != cluster.PhaseStarting {
+				starts++
+			}
+		}
+	})
+	if starts < 50 {
+		t.Errorf("the group was started only %d times: the property says little", starts)
 	}
 }
