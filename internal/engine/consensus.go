@@ -372,10 +372,12 @@ func (m *Machine) tickDue() cluster.Instant {
 	return m.nextTick
 }
 
-// leaderHeard says whether heartbeats of a leader other than this node arrive.
+// leaderHeard says whether heartbeats of a leader other than this node arrive. One
+// that has lost its state is heard too, and leads no more.
 func (m *Machine) leaderHeard() bool {
 	p := m.peers[m.lead]
-	return m.lead != "" && p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.electionTimeout() && !m.deaf(m.lead)
+	return m.lead != "" && p != nil && p.heard > 0 && m.now.Sub(p.heard) < m.electionTimeout() && !m.deaf(m.lead) &&
+		p.last.Incarnation == m.meta.Incarnation
 }
 
 // steady says whether every member is heard and has all that there is: then

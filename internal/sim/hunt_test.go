@@ -143,6 +143,7 @@ var terrains = map[string]struct {
 }{
 	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 10},
 	"forced":  {Terrain{Text: forced, Drift: drift, Fences: true, NoDog: true}, 5},
+	"lies":    {Terrain{Text: forced, Drift: drift, Fences: true, Lies: true}, 4},
 	"wiped":   {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 5},
 	"three":   {Terrain{Text: trio, Drift: drift}, 12},
 	"stops":   {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},

@@ -110,7 +110,9 @@ type Node struct {
 	lease      cluster.Instant // in memory that survives the daemon
 	runs       engine.Runs     // there too
 	dog        uint64          // only the latest feeding of the watchdog counts
-	rate       float64         // of its clock; 0 is 1
+	bitten     bool            // it was the watchdog that took the power
+	resets     int             // how often in a row that was so before this boot
+	pace       pace            // of its clock
 	wall       time.Duration   // how far its clock of the day is off
 	slow       time.Duration   // how much later everything happens here
 	doom       int             // the step, counted from now, in which the power goes; 0: none
@@ -219,6 +221,10 @@ func (w *World) Boot(name cluster.NodeName) error {
 	n.on = true
 	n.power++
 	n.isolating = 0
+	if n.resets++; !n.bitten {
+		n.resets = 0
+	}
+	n.bitten = false
 	return w.startDaemon(n)
 }
 
@@ -229,7 +235,7 @@ func (w *World) startDaemon(n *Node) error {
 	w.daemon++
 	m, err := engine.New(engine.Options{
 		Self: n.name, Boot: fmt.Sprintf("b%d", n.boots), Daemon: fmt.Sprintf("d%d", w.daemon), Now: w.clock(n), NextSeq: n.disk.seq,
-		Lease: n.lease, Runs: n.runs, Narrated: w.narrated(n.name),
+		Resets: n.resets, Lease: n.lease, Runs: n.runs, Narrated: w.narrated(n.name),
 		HardState: n.disk.hard, Snapshot: n.disk.snap, Entries: n.disk.entries, Meta: n.disk.meta, Seed: w.file,
 	})
 	if err != nil {
@@ -326,22 +332,6 @@ func (w *World) streams(a, b cluster.NodeName, path int) bool {
 	return !w.cut[there] && !w.cut[back] && w.now >= w.redial[there] && w.now >= w.redial[back]
 }
 
-// clock returns what a node's clock shows.
-func (w *World) clock(n *Node) cluster.Instant {
-	if n.rate == 0 {
-		return cluster.Instant(time.Hour + w.now)
-	}
-	return cluster.Instant(time.Hour + time.Duration(float64(w.now)*n.rate))
-}
-
-// lasts returns how long d of a node's clock is in the world.
-func (n *Node) lasts(d time.Duration) time.Duration {
-	if n.rate == 0 {
-		return d
-	}
-	return time.Duration(float64(d) / n.rate)
-}
-
 // narrated returns which entry of the log a node has told of last.
 func (w *World) narrated(name cluster.NodeName) string {
 	for _, e := range slices.Backward(w.Log) {
@@ -388,7 +378,7 @@ func (w *World) step(n *Node, ev engine.Event) {
 	}
 	n.wake++
 	wake := n.wake
-	w.after(n.slow+max(n.lasts(eff.WakeAt.Sub(w.clock(n))), 100*time.Microsecond), func() {
+	w.after(n.slow+max(w.lasts(n, eff.WakeAt.Sub(w.clock(n))), 100*time.Microsecond), func() {
 		if n.wake == wake {
 			w.step(n, engine.Event{})
 		}
@@ -420,9 +410,10 @@ func (w *World) feed(n *Node, guard cluster.Instant) {
 	}
 	n.dog++
 	dog := n.dog
-	w.after(n.lasts(within), func() {
+	w.after(w.lasts(n, within), func() {
 		if n.dog == dog && len(n.active) > 0 {
 			w.off(n)
+			n.bitten = true
 		}
 	})
 }
@@ -503,7 +494,7 @@ func (w *World) isolate(n *Node, g *config.Group) {
 	n.isolations[group]++
 	this, power := n.isolations[group], n.power
 	n.isolating++
-	w.after(n.lasts(w.upTo(w.file.Timing.Isolate)), func() {
+	w.after(w.lasts(n, w.upTo(w.file.Timing.Isolate)), func() {
 		if n.power != power {
 			return
 		}
