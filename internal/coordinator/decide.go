@@ -124,20 +124,28 @@ func failback(s *state.State, v View, came cluster.NodeName) []state.Command {
 	var cmds []state.Command
 	f := s.File()
 	for i := range f.Groups {
-		g := &f.Groups[i]
-		gs := s.Groups[g.Name]
-		if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came || gs.Held != nil || s.Suspended(g.Name) != "" {
-			continue
+		if c := goHome(s, v, &f.Groups[i], came, "is up again"); c != nil {
+			cmds = append(cmds, *c)
 		}
-		if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came || maintained(s, came) || !livedOn(s, v, gs.Owner) {
-			continue
-		}
-		cmds = append(cmds, begin(g.Name, gs, state.Plan{
-			Action: state.ActionMove, From: gs.Owner, To: came, Factor: cluster.FactorGroupMove, Wanted: true,
-			Why: fmt.Sprintf("%s is first in the list of group %s and is up again (failback: auto)", came, g.Name),
-		}, ""))
 	}
 	return cmds
+}
+
+// goHome returns the move of the group to the first node of its list, or nil
+// where that is another node or the group has to stay.
+func goHome(s *state.State, v View, g *config.Group, came cluster.NodeName, why string) *state.Command {
+	gs := s.Groups[g.Name]
+	if g.Failback != config.Auto || gs == nil || gs.Plan != nil || gs.Phase != cluster.PhaseOnline || gs.Owner == came || gs.Held != nil || s.Suspended(g.Name) != "" {
+		return nil
+	}
+	if _, excluded := gs.Excluded[came]; excluded || g.Nodes[0] != came || maintained(s, came) || !livedOn(s, v, gs.Owner) || s.OutOfDate(g, came) != "" {
+		return nil // a copy that is out of date: the state remembers who is waited for
+	}
+	c := begin(g.Name, gs, state.Plan{
+		Action: state.ActionMove, From: gs.Owner, To: came, Factor: cluster.FactorGroupMove, Wanted: true,
+		Why: fmt.Sprintf("%s is first in the list of group %s and %s (failback: auto)", came, g.Name, why),
+	}, "")
+	return &c
 }
 
 // livedOn says whether a node is heard and has not booted anew since the state
@@ -210,6 +218,10 @@ func decideGroup(s *state.State, v View, g *config.Group) *state.Command {
 		if gs.Wanted && v.WaitOver {
 			return startSomewhere(s, g, gs)
 		}
+	case cluster.PhaseOnline:
+		if gs.Home != "" && placement.Refuse(s, g, gs.Home) == "" && livedOn(s, v, gs.Home) {
+			return goHome(s, v, g, gs.Home, "its copies are complete again")
+		}
 	case cluster.PhaseFailed:
 		return recoverFailed(s, g, gs)
 	}
@@ -258,7 +270,8 @@ func recoverFailed(s *state.State, g *config.Group, gs *state.Group) *state.Comm
 		return nil
 	}
 	p := state.Plan{From: gs.Owner, Wanted: true, Why: fmt.Sprintf("resource %s failed on %s: %s", res.Name, gs.Owner, rs.Why)}
-	if again := RestartCounter(res.Name); rs.State == cluster.ResourceFailed && gs.Failovers[again] < max(res.Activation.Retries, 0) {
+	stale := placement.OutOfDate(s, g, gs.Owner) // its own disk has failed: it can go on, but not begin anew
+	if again := RestartCounter(res.Name); rs.State == cluster.ResourceFailed && stale == "" && gs.Failovers[again] < max(res.Activation.Retries, 0) {
 		p.Action, p.To, p.Factor, p.Resource = state.ActionRestart, gs.Owner, cluster.FactorResourceRestart, res.Name
 		p.Why += fmt.Sprintf("; restart %d of %d", gs.Failovers[again]+1, res.Activation.Retries)
 		c := begin(g.Name, gs, p, again)

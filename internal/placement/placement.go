@@ -101,5 +101,22 @@ func Unfit(s *state.State, g *config.Group, n cluster.NodeName) string {
 	case node.Leaving:
 		return fmt.Sprintf("%s is leaving", n)
 	}
-	return ""
+	return OutOfDate(s, g, n)
+}
+
+// OutOfDate says which copy on the node that the group needs is not complete, or
+// "". No decision of a machine and no move by an operator makes such a copy the
+// active one; only forcing it does.
+func OutOfDate(s *state.State, g *config.Group, n cluster.NodeName) string {
+	r := s.OutOfDate(g, n)
+	if r == "" {
+		return ""
+	}
+	m := s.Mirror(r)
+	only := make([]string, len(m.InSync))
+	for i, in := range m.InSync {
+		only[i] = string(in)
+	}
+	return fmt.Sprintf("the copy of %s on %s is out of date since %s, only %s can be active",
+		r, n, m.Since.UTC().Format("2006-01-02 15:04:05 MST"), strings.Join(only, " or "))
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -20,6 +21,14 @@ func three() (*state.State, *config.Group) {
 	}
 	s.Groups["web"] = &state.Group{Phase: cluster.PhaseOffline}
 	return s, &config.Group{Name: "web", Nodes: []cluster.NodeName{"b", "a", "c"}}
+}
+
+// mirror gives the group a mirror disk with that in-sync set.
+func mirror(in ...cluster.NodeName) func(*state.State, *config.Group) {
+	return func(s *state.State, g *config.Group) {
+		g.Resources = append(g.Resources, config.Resource{Name: "md", Kind: config.KindMirrorDisk, MirrorDisk: &config.MirrorDisk{}})
+		s.Mirrors["md"] = &state.Mirror{InSync: in, Since: time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)}
+	}
 }
 
 func TestChoose(t *testing.T) {
@@ -51,7 +60,13 @@ func TestChoose(t *testing.T) {
 		"nobody": {func(s *state.State, _ *config.Group) {
 			s.Nodes["b"].State, s.Nodes["c"].Leaving = cluster.NodeDown, true
 		}, "a", "", []string{"b is down", "c is leaving"}},
-		"a node outside of the list": {func(_ *state.State, g *config.Group) { g.Nodes = g.Nodes[:1] }, "b", "", nil},
+		"a copy that is out of date": {mirror("a"), "", "a", []string{"the copy of md on b is out of date since 2026-01-02 12:00:00 UTC, only a can be active"}},
+		"only an avoided copy is complete": {mirror("a"), "a", "", []string{
+			"the copy of md on b is out of date since 2026-01-02 12:00:00 UTC, only a can be active",
+			"the copy of md on c is out of date since 2026-01-02 12:00:00 UTC, only a can be active"}},
+		"a mirror that was never constructed": {mirror(), "", "b", nil},
+		"both copies are complete":            {mirror("a", "b"), "", "b", nil},
+		"a node outside of the list":          {func(_ *state.State, g *config.Group) { g.Nodes = g.Nodes[:1] }, "b", "", nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

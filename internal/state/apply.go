@@ -142,6 +142,7 @@ func (s *State) setNode(c SetNode) {
 	}
 	if n.State != c.State {
 		n.Since = c.Time
+		s.awaitCopies(c)
 	}
 	n.State, n.Why, n.Leaving = c.State, c.Why, c.Leaving
 	if c.Boot != "" {
@@ -191,7 +192,7 @@ func (s *State) begin(c Begin) bool {
 	if p.From != "" && p.To != "" && p.From != p.To {
 		p.Active = g.online()
 	}
-	g.Plan, g.Wanted, g.Why, g.Cause, g.Recheck = &p, p.Wanted, p.Why, p.Cause, time.Time{}
+	g.Plan, g.Wanted, g.Why, g.Cause, g.Recheck, g.Home = &p, p.Wanted, p.Why, p.Cause, time.Time{}, ""
 	g.Epoch++
 	if c.Count != "" {
 		g.count(c)

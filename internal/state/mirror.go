@@ -144,6 +144,21 @@ func (s *State) mayStart(group cluster.GroupName, n cluster.NodeName) bool {
 	return g == nil || s.OutOfDate(g, n) == ""
 }
 
+// awaitCopies notes where a failback must wait: the first node of a group's list
+// has come up, and a copy on it has to be brought up to date first.
+func (s *State) awaitCopies(c SetNode) {
+	for i := range s.file.Groups {
+		g := &s.file.Groups[i]
+		gs := s.Groups[g.Name]
+		if gs != nil && gs.Home == c.Name {
+			gs.Home = ""
+		}
+		if gs != nil && c.State == cluster.NodeUp && g.Failback == config.Auto && g.Nodes[0] == c.Name && gs.Owner != "" && s.OutOfDate(g, c.Name) != "" {
+			gs.Home = c.Name
+		}
+	}
+}
+
 // CheckMirror says why the owner's ask changes nothing, or "".
 func (s *State) CheckMirror(c SetMirror) string {
 	m, g, f := s.Mirrors[c.Resource], s.Groups[c.Group], s.file.Group(c.Group)

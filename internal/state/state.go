@@ -89,6 +89,7 @@ type Group struct {
 	Failed    map[cluster.NodeName]time.Time    `json:"failed,omitempty"`    // since when each of Excluded is, if that is known
 	Moves     []time.Time                       `json:"moves,omitempty"`     // the latest failovers by resources and monitors, oldest first
 	Held      *Held                             `json:"held,omitempty"`      // it failed over too often and stays where it is
+	Home      cluster.NodeName                  `json:"home,omitempty"`      // the node that a failback waits for until its copies are complete
 	Recheck   time.Time                         `json:"recheck,omitzero"`    // a maintenance ended then, and its owner looks anew at what failed
 	Why       string                            `json:"why,omitempty"`
 	Cause     cluster.EventID                   `json:"cause,omitempty"`

@@ -1,0 +1,98 @@
+package coordinator
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// mirrored is running with a mirror disk in group db, whose in-sync set is that.
+func mirrored(t testing.TB, in ...cluster.NodeName) *state.State {
+	t.Helper()
+	s := state.New()
+	apply(s, state.Command{Config: &state.SetConfig{Text: strings.Replace(clusterFile, "      base:", "      md: {kind: mirror-disk, data: /dev/vdb2, meta: /dev/vdb1, mount: /data, fs: ext4}\n      base:", 1)}})
+	apply(s, Decide(s, all())...)
+	apply(s, Decide(s, all())...)
+	report(s, "web", state.StepStarted, "", "")
+	report(s, "db", state.StepStarted, "", "")
+	if s.Groups["db"].Owner != "b" {
+		t.Fatalf("the test's world is wrong: %+v", s.Groups["db"])
+	}
+	sync(s, "a", "b")
+	sync(s, in...)
+	return s
+}
+
+func sync(s *state.State, in ...cluster.NodeName) {
+	g := s.Groups["db"]
+	apply(s, state.Command{Mirror: &state.SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, InSync: in, Why: "so it is", Time: noon}})
+}
+
+// A stale copy is started by no decision of the leader: the group waits for the
+// node whose copy is complete.
+func TestNoTakeoverByAStaleCopy(t *testing.T) {
+	s := mirrored(t, "b")
+	carry(t, s, silent(all(), "b"), "b down")
+	decides(t, s, silent(all(), "b"), "")
+	carry(t, s, all(), "b up")
+	carry(t, s, all(), "db start >b")
+}
+
+func TestTakeoverByACompleteCopy(t *testing.T) {
+	s := mirrored(t, "a", "b")
+	carry(t, s, silent(all(), "b"), "b down")
+	carry(t, s, silent(all(), "b"), "db takeover >a")
+}
+
+// A node whose own disk has failed keeps running on the other copy, but nothing
+// is begun anew there.
+func TestNoRestartOnAStaleCopy(t *testing.T) {
+	s := mirrored(t, "a")
+	report(s, "db", state.StepFailed, "base", cluster.ResourceFailed)
+	carry(t, s, all(), "db stop b>") // no failovers are left to base; final action: stop the group
+	s = mirrored(t, "a")
+	s.File().Group("db").Resource("base").Activation.Retries = 3
+	s.File().Group("db").Resource("base").Activation.Failovers = 1
+	report(s, "db", state.StepFailed, "base", cluster.ResourceFailed)
+	carry(t, s, all(), "db failover b>a (base)")
+}
+
+// The node that a group prefers has to be up to date first; then it gets the
+// group back.
+func TestFailbackWaitsForTheCopy(t *testing.T) {
+	s := mirrored(t, "a", "b")
+	carry(t, s, silent(all(), "b"), "b down")
+	carry(t, s, silent(all(), "b"), "db takeover >a")
+	report(s, "db", state.StepStarted, "", "")
+	sync(s, "a")
+	carry(t, s, all(), "b up")
+	decides(t, s, all(), "")
+	sync(s, "a", "b")
+	carry(t, s, all(), "db move a>b")
+	if p := s.Groups["db"].Plan; !strings.Contains(p.Why, "complete again") {
+		t.Errorf("%+v", p)
+	}
+	report(s, "db", state.StepStopped, "", "")
+	report(s, "db", state.StepStarted, "", "")
+	decides(t, s, all(), "")
+}
+
+// Who was waited for is forgotten with the next plan.
+func TestFailbackThatIsForgotten(t *testing.T) {
+	s := mirrored(t, "a", "b")
+	carry(t, s, silent(all(), "b"), "b down")
+	carry(t, s, silent(all(), "b"), "db takeover >a")
+	report(s, "db", state.StepStarted, "", "")
+	sync(s, "a")
+	carry(t, s, all(), "b up")
+	if s.Groups["db"].Home != "b" {
+		t.Fatal("nobody is waited for")
+	}
+	apply(s, state.Command{Begin: &state.Begin{Group: "db", Epoch: s.Groups["db"].Epoch, Plan: state.Plan{Action: state.ActionRestart, From: "a", To: "a", Wanted: true}}})
+	report(s, "db", state.StepStopped, "", "")
+	report(s, "db", state.StepStarted, "", "")
+	sync(s, "a", "b")
+	decides(t, s, all(), "")
+}
