@@ -1,0 +1,321 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/front"
+)
+
+// Options of Attach and Resume.
+type Options struct {
+	// Identity is what the kernel knows the device by, for example tasuki:md1. It
+	// lets nobody resume a device that has another one. At most 255 bytes.
+	Identity string
+	// Dead is how long requests wait for Resume after the process that served them is
+	// gone; then they fail. In whole seconds; 0 is 60.
+	Dead time.Duration
+	// Requeue is how long after Resume the requests may take to come again that the
+	// process before had taken and not answered. The kernel writes a line to its log
+	// for every request that takes longer. 0 is 2 s.
+	Requeue time.Duration
+	// Log takes what is odd and no error.
+	Log *slog.Logger
+}
+
+const (
+	defaultDead    = 60 * time.Second
+	defaultRequeue = 2 * time.Second
+	// takeOver is how long Resume tries. The kernel notices that a process is gone
+	// when the last of its threads has left its system call.
+	takeOver = 10 * time.Second
+	// again is the time between two tries.
+	again = 10 * time.Millisecond
+)
+
+// ErrAborted is what Serve returns after Abort.
+var ErrAborted = errors.New("the block device was aborted")
+
+// Kernel is a device that the kernel makes a block device of. It implements
+// front.Front.
+type Kernel struct {
+	door  door
+	opt   Options
+	dev   front.Device
+	index int
+	ses   *session
+	pool  pool
+	state atomic.Int32
+}
+
+var _ front.Front = (*Kernel)(nil)
+
+// The states of a Kernel.
+const (
+	attached = iota
+	detached
+	aborted
+)
+
+// A door is where the kernel is, or a test.
+type door struct {
+	open     func() (*family, error)
+	sys, dev string
+}
+
+var kernel = door{open, "/sys/block", "/dev"}
+
+// Attach makes a block device of dev. It needs root, and Linux 5.7. Serve must
+// follow: the first program that looks at the device waits for it.
+//
+// There is one connection and no time limit on requests, and both matter. With a
+// limit, or with two connections, the kernel cuts a connection off on which a
+// request waits too long, and sends the request again on the next one; but a
+// mirror may have to hold a write for as long as the cluster needs, and a write
+// that is sent twice can undo a later one. Without, a request is sent again only
+// when the connection it went out on was replaced, which is when the process that
+// had taken it is gone. The kernel looks for such requests as often as the queue's
+// io_timeout says, so that is set to Requeue.
+func Attach(dev front.Device, opt Options) (*Kernel, error) { return kernel.attach(dev, opt) }
+
+// Resume takes over the block device of that number from a process that is gone.
+// Requests that it had taken come again, those that waited go on. It fails if the
+// device is another one, or the process is still there.
+func Resume(index int, dev front.Device, opt Options) (*Kernel, error) {
+	return kernel.resume(index, dev, opt)
+}
+
+func (d door) prepare(dev front.Device, opt Options) *Kernel {
+	if opt.Dead <= 0 {
+		opt.Dead = defaultDead
+	}
+	if opt.Requeue <= 0 {
+		opt.Requeue = defaultRequeue
+	}
+	return &Kernel{door: d, dev: dev, opt: opt}
+}
+
+func (d door) attach(dev front.Device, opt Options) (*Kernel, error) {
+	k := d.prepare(dev, opt)
+	f, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.conn.Close() }()
+	theirs, err := k.pair()
+	if err != nil {
+		return nil, err
+	}
+	k.index, err = f.connect(setting{
+		index: -1, size: dev.Size(), dead: k.opt.Dead, socket: theirs, identity: opt.Identity, block: dev.SectorSize(),
+	})
+	_ = unix.Close(theirs)
+	if err != nil {
+		k.ses.end(errClosed)
+		return nil, fmt.Errorf("attach to the kernel's nbd: %w", err)
+	}
+	if _, err := os.Stat(k.Path()); err != nil {
+		k.ses.end(errClosed)
+		_ = f.disconnect(k.index)
+		return nil, fmt.Errorf("the kernel made a block device that has no node: %w", err)
+	}
+	requeue := filepath.Join(d.sys, k.name(), "queue", "io_timeout")
+	if err := os.WriteFile(requeue, strconv.AppendInt(nil, k.opt.Requeue.Milliseconds(), 10), 0); err != nil {
+		opt.Log.Warn("requests wait 30 s when this process is replaced", "device", k.Path(), "error", err)
+	}
+	return k, nil
+}
+
+func (d door) resume(index int, dev front.Device, opt Options) (*Kernel, error) {
+	k := d.prepare(dev, opt)
+	k.index = index
+	f, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.conn.Close() }()
+	for end := time.Now().Add(takeOver); ; time.Sleep(again) {
+		theirs, err := k.pair()
+		if err != nil {
+			return nil, err
+		}
+		err = f.reconfigure(setting{index: index, size: dev.Size(), dead: k.opt.Dead, socket: theirs, identity: opt.Identity})
+		_ = unix.Close(theirs)
+		if err != nil {
+			k.ses.end(errClosed)
+			return nil, fmt.Errorf("resume %s: the kernel has no such device, or it is another one: attach anew: %w", k.Path(), err)
+		}
+		if !k.dropped() {
+			return k, nil
+		}
+		k.ses.end(errClosed)
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("resume %s: another process serves it", k.Path())
+		}
+	}
+}
+
+// pair makes a session of one end of a new connection and returns the other end,
+// for the kernel.
+func (k *Kernel) pair() (theirs int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("make a connection for the kernel: %w", err)
+	}
+	for _, fd := range fds {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sending)
+	}
+	file := os.NewFile(uintptr(fds[0]), "nbd")
+	conn, err := net.FileConn(file)
+	_ = file.Close()
+	if err == nil {
+		k.ses, err = newSession(conn.(*net.UnixConn), nil, k.dev, &k.pool)
+	}
+	if err != nil {
+		_ = unix.Close(fds[1])
+		return 0, fmt.Errorf("make a connection for the kernel: %w", err)
+	}
+	return fds[1], nil
+}
+
+// dropped says whether the kernel did not keep its end of the connection.
+func (k *Kernel) dropped() (yes bool) {
+	_ = k.ses.out.raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		_, err := unix.Poll(p, 0)
+		yes = err != nil || p[0].Revents&unix.POLLHUP != 0
+	})
+	return yes
+}
+
+// Index is the number of the block device, for Resume.
+func (k *Kernel) Index() int { return k.index }
+
+func (k *Kernel) name() string { return "nbd" + strconv.Itoa(k.index) }
+
+// Path is the block device, for example /dev/nbd0.
+func (k *Kernel) Path() string { return filepath.Join(k.door.dev, k.name()) }
+
+// Serve hands the kernel's requests to the device until Detach (nil), Abort
+// (ErrAborted), or until the kernel ends the connection. It is called once.
+func (k *Kernel) Serve() error {
+	err := k.ses.run()
+	switch k.state.Load() {
+	case detached:
+		return nil
+	case aborted:
+		return ErrAborted
+	}
+	return fmt.Errorf("serve %s: %w", k.Path(), err)
+}
+
+// Detach takes the block device away, and makes what was written to it durable
+// before. It returns front.ErrBusy while a file system of it is mounted or a
+// program has claimed it for itself; one that only has it open is not noticed, and
+// its requests fail. If ctx ends before the device is idle, nothing has changed.
+func (k *Kernel) Detach(ctx context.Context) error {
+	claimed, err := os.OpenFile(k.Path(), os.O_RDWR|unix.O_EXCL, 0) // of a block device: nobody else may
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return front.ErrBusy
+	case errors.Is(err, unix.ENXIO), errors.Is(err, os.ErrNotExist): // it is gone
+		k.end(detached)
+		return nil
+	case err != nil:
+		return fmt.Errorf("detach: %w", err)
+	}
+	synced := make(chan error, 1)
+	go func() { synced <- claimed.Sync() }()
+	select {
+	case err = <-synced:
+	case <-ctx.Done():
+		go func() { <-synced; _ = claimed.Close() }()
+		return fmt.Errorf("detach %s: it is not idle: %w", k.Path(), ctx.Err())
+	}
+	if err != nil && k.state.Load() != aborted {
+		_ = claimed.Close()
+		return fmt.Errorf("detach %s: what was written to it is not durable: %w", k.Path(), err)
+	}
+	f, err := k.door.open()
+	if err != nil {
+		_ = claimed.Close()
+		return err
+	}
+	defer func() { _ = f.conn.Close() }()
+	before := k.state.Swap(detached)
+	err = f.disconnect(k.index)
+	_ = claimed.Close()
+	if err != nil {
+		k.state.Store(before)
+		return fmt.Errorf("detach %s: %w", k.Path(), err)
+	}
+	k.end(detached)
+	return k.gone(ctx, f)
+}
+
+// gone waits until the kernel has let go of the device, so that the next Attach
+// can be given it.
+func (k *Kernel) gone(ctx context.Context, f *family) error {
+	for {
+		yes, err := f.connected(k.index)
+		if err != nil || !yes {
+			return err
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return fmt.Errorf("%s is detached, and a program still has it open: %w", k.Path(), ctx.Err())
+		}
+	}
+}
+
+// end ends the connection, for the reason that Serve tells.
+func (k *Kernel) end(state int32) {
+	k.state.Store(state)
+	k.ses.end(errClosed)
+}
+
+// Abort makes every request fail. Serve returns ErrAborted.
+func (k *Kernel) Abort() error {
+	f, err := k.door.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.conn.Close() }()
+	// Nothing waits for another connection any more. Then the connection ends, because
+	// the kernel's part of the next step waits for who sends on it. The last step is
+	// what fails those requests that were sent.
+	still := only(k.index)
+	still.dead, still.identity = 0, k.opt.Identity
+	first := f.reconfigure(still)
+	k.end(aborted)
+	if err := f.disconnect(k.index); err != nil {
+		return fmt.Errorf("abort %s: %w", k.Path(), errors.Join(first, err))
+	}
+	return nil
+}
+
+// Grown tells the kernel the device's size.
+func (k *Kernel) Grown() error {
+	f, err := k.door.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.conn.Close() }()
+	s := only(k.index)
+	s.size, s.identity = k.dev.Size(), k.opt.Identity
+	if err := f.reconfigure(s); err != nil {
+		return fmt.Errorf("tell the kernel the new size of %s: %w", k.Path(), err)
+	}
+	return nil
+}
