@@ -59,12 +59,25 @@ func (c *chaos) sicken(f *fault, name string) {
 	case "files":
 		f.begin, f.end = sh(noFiles), sh(files)
 	case "memory":
-		c.limit(f, name, "memory", func(dir string) error {
+		c.limit(f, name, "memory", func(dir string, pid int) error {
+			if f.all { // the daemon exempts itself from the killer where it may, and then stands still
+				if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0); err != nil {
+					return err
+				}
+			}
 			// What it has is not counted here: so much more it may have.
-			return os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte("1M"), 0)
+			return os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte("256K"), 0)
 		})
+		lacks, undo := f.begin, f.end
+		f.begin = func(ctx context.Context) error { // a large file makes all nodes want more
+			return errors.Join(lacks(ctx), c.apply(ctx, c.members[c.other(f.member, 1)], 5000))
+		}
+		f.end = func(ctx context.Context) error {
+			c.sayMemory(name)
+			return undo(ctx)
+		}
 	case "processes":
-		c.limit(f, name, "pids", func(dir string) error {
+		c.limit(f, name, "pids", func(dir string, _ int) error {
 			now, err := os.ReadFile(filepath.Join(dir, "pids.current"))
 			if err != nil {
 				return err
@@ -81,10 +94,27 @@ func (c *chaos) sicken(f *fault, name string) {
 	}
 }
 
+// controlGroup is where the groups of a controller are, and the one of a machine.
+func controlGroup(controller, name string) (top, dir string) {
+	top = filepath.Join("/sys/fs/cgroup", controller)
+	return top, filepath.Join(top, fmt.Sprintf("tasuki-chaos-%d-%s", os.Getpid(), name))
+}
+
+// sayMemory says whether the limit of a machine's daemon was met, and what the
+// kernel did.
+func (c *chaos) sayMemory(name string) {
+	_, dir := controlGroup("memory", name)
+	met, err := os.ReadFile(filepath.Join(dir, "memory.failcnt"))
+	did, err2 := os.ReadFile(filepath.Join(dir, "memory.oom_control"))
+	if err := errors.Join(err, err2); err != nil {
+		return // it could not be had
+	}
+	c.say("  %s: the limit was met %s times; %s", name, strings.TrimSpace(string(met)), strings.Join(strings.Split(strings.TrimSpace(string(did)), "\n"), ", "))
+}
+
 // limit puts a machine's daemon into a group of control of its own.
-func (c *chaos) limit(f *fault, name, controller string, set func(dir string) error) {
-	top := filepath.Join("/sys/fs/cgroup", controller)
-	dir := filepath.Join(top, fmt.Sprintf("tasuki-chaos-%d-%s", os.Getpid(), name))
+func (c *chaos) limit(f *fault, name, controller string, set func(dir string, pid int) error) {
+	top, dir := controlGroup(controller, name)
 	procs := func(d string) string { return filepath.Join(d, "cgroup.procs") }
 	f.begin = func(ctx context.Context) error {
 		if _, err := os.Stat(procs(top)); err != nil {
@@ -100,7 +130,7 @@ func (c *chaos) limit(f *fault, name, controller string, set func(dir string) er
 		if err := os.WriteFile(procs(dir), []byte(strconv.Itoa(pid)), 0); err != nil {
 			return err
 		}
-		return set(dir)
+		return set(dir, pid)
 	}
 	f.end = func(context.Context) error {
 		left, err := os.ReadFile(procs(dir))
