@@ -296,12 +296,10 @@ func (s *supervisor) end(m *unit, state State, why string) error {
 	var errs []error
 	if m.pid != 0 {
 		unix.Kill(m.pid, unix.SIGKILL)
-		select {
-		case <-m.ended:
-			m.pid = 0
-		case <-time.After(endWithin):
-			return fmt.Errorf("%s does not end: a process of it is stuck in the kernel", m.spec.Name)
+		if err := s.gone(m); err != nil {
+			return err
 		}
+		m.pid = 0
 	}
 	if paused {
 		errs = append(errs, s.thaw(m))
