@@ -58,8 +58,10 @@ type Ask struct {
 	After    string               `json:"after,omitempty"` // a final action that follows a stop
 	Auto     bool                 `json:"auto,omitempty"`  // the recovery of a monitor asks, not a person
 	Author   string               `json:"author,omitempty"`
-	For      time.Duration        `json:"for,omitempty"`   // of a maintenance; 0: DefaultMaintenance
-	Drain    bool                 `json:"drain,omitempty"` // of a node's maintenance: its groups move away
+	For      time.Duration        `json:"for,omitempty"`      // of a maintenance; 0: DefaultMaintenance
+	Drain    bool                 `json:"drain,omitempty"`    // of a node's maintenance: its groups move away
+	Confirm  string               `json:"confirm,omitempty"`  // the name of the cluster, typed by a person
+	Thorough bool                 `json:"thorough,omitempty"` // of a copy: everything; of a verify: with repair
 }
 
 func refuse(code, hint, format string, args ...any) *api.Error {
@@ -85,6 +87,8 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return admitNode(s, a)
 	case MaintainOn, MaintainOff:
 		return admitMaintenance(s, a)
+	case MirrorForce, MirrorAcknowledge, MirrorResolve, MirrorBreak, MirrorResume, MirrorCopy, MirrorVerify, MirrorInvalidate:
+		return admitMirror(s, a)
 	case ConfigApply:
 		return admitConfig(s, a)
 	case TokenUse:
@@ -357,6 +361,9 @@ func CheckChange(s *state.State, f *config.File) *api.Error {
 		case touched[name]:
 			return refuse("config-group-active", hint, "group %s is active on %s and its resources cannot change meanwhile", name, gs.Owner)
 		}
+	}
+	if no := keepsCopies(s, f); no != nil {
+		return no
 	}
 	for i := range old.Nodes {
 		if n := &old.Nodes[i]; f.Node(n.Name) == nil && s.Nodes[n.Name].State == cluster.NodeUp {

@@ -169,6 +169,11 @@ func TestRefusals(t *testing.T) {
 
 func refused(t *testing.T, tests map[string]refusal) {
 	t.Helper()
+	refusedIn(t, world, tests)
+}
+
+func refusedIn(t *testing.T, world func(testing.TB) *state.State, tests map[string]refusal) {
+	t.Helper()
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := world(t)
