@@ -329,6 +329,9 @@ func (w *World) settle() string {
 	for _, n := range w.names {
 		w.nodes[n].slow, w.nodes[n].doom = 0, 0
 		w.cutOff(n, false)
+		if w.nodes[n].leaving { // and perhaps for ever, because a stop has failed
+			w.Crash(n)
+		}
 		w.revive(n)
 	}
 	over := w.now
@@ -346,12 +349,16 @@ func (w *World) settle() string {
 			why = "something is withheld that nobody withholds any more"
 		}
 	}
-	if w.Broken != "" {
-		return w.Broken
+	for _, what := range []string{w.Broken, why, w.forgotten()} {
+		if what != "" {
+			return what
+		}
 	}
-	if why != "" {
-		return why
-	}
+	return w.disagreement()
+}
+
+// disagreement says who does not see the leader that the first node sees, or "".
+func (w *World) disagreement() string {
 	lead := w.nodes[w.names[0]].machine.Status().Leader
 	for _, n := range w.names {
 		s := w.nodes[n].machine.Status()

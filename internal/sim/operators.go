@@ -38,6 +38,7 @@ func (w *World) meddle(f Fault, group *config.Group) {
 		w.release(f.A)
 	case Leave:
 		if n.machine != nil && !n.paused {
+			n.leaving = true
 			w.step(n, engine.Event{Leave: true})
 		}
 		w.after(f.For+leaveTakes, func() { w.revive(f.A) })
@@ -133,4 +134,23 @@ func (w *World) unserved(over time.Duration) (why string, kept bool) {
 		}
 	}
 	return "", kept
+}
+
+// remembered is how many of the latest answers must be known: less than the
+// state keeps, because nodes ask too.
+const remembered = 100
+
+// forgotten says which ask was granted and is not known any more, or "". Of two
+// nodes alone one may go on without the other, and without what it granted.
+func (w *World) forgotten() string {
+	if len(w.names) == 2 {
+		return ""
+	}
+	st := w.nodes[w.names[0]].machine.State()
+	for _, id := range w.granted[max(0, len(w.granted)-remembered):] {
+		if _, known := st.Answered(id); !known {
+			return fmt.Sprintf("%s was granted, and is forgotten", id)
+		}
+	}
+	return ""
 }

@@ -46,8 +46,9 @@ type World struct {
 	pings   map[cluster.NodeName]bool
 	fences  map[cluster.NodeName]device // by the node that they switch off
 	answers map[cluster.RequestID]engine.Reply
-	changed bool // what is active where, since check looked
-	shared  bool // two owners are expected (arbitration none and a cut)
+	granted []cluster.RequestID // what was asked and answered, in order, without what was refused
+	changed bool                // what is active where, since check looked
+	shared  bool                // two owners are expected (arbitration none and a cut)
 
 	// Watchdog is the time-out of every node's watchdog; 0 is none.
 	Watchdog time.Duration
@@ -115,6 +116,7 @@ type Node struct {
 	pace       pace            // of its clock
 	wall       time.Duration   // how far its clock of the day is off
 	slow       time.Duration   // how much later everything happens here
+	leaving    bool            // its daemon was told to stop by plan
 	doom       int             // the step, counted from now, in which the power goes; 0: none
 }
 
@@ -241,7 +243,7 @@ func (w *World) startDaemon(n *Node) error {
 	if err != nil {
 		return err
 	}
-	n.machine, n.paused, n.held, n.final = m, false, nil, ""
+	n.machine, n.paused, n.leaving, n.held, n.final = m, false, false, nil, ""
 	w.step(n, engine.Event{})
 	return nil
 }
@@ -475,6 +477,9 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 	}
 	for _, r := range eff.Replies {
 		w.answers[r.ID] = r
+		if r.Err == nil {
+			w.granted = append(w.granted, r.ID)
+		}
 	}
 }
 
