@@ -84,7 +84,7 @@ func clientOf(t *testing.T, conn net.Conn) *client {
 	return &client{t, conn}
 }
 
-// join fails the test if it cannot write all parts, each in network order.
+// put writes all parts, numbers in network order.
 func (c *client) put(parts ...any) {
 	c.t.Helper()
 	var b bytes.Buffer
