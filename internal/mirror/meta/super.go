@@ -13,6 +13,7 @@ import (
 // caller draws; 0 is none.
 type Generation uint64
 
+// String returns 16 hexadecimal digits, or "none".
 func (g Generation) String() string {
 	if g == 0 {
 		return "none"

@@ -34,6 +34,7 @@ const (
 	lastKind = KindBye
 )
 
+// String returns the name that docs/mirror-format.md has.
 func (k Kind) String() string {
 	if k == 0 || k > lastKind {
 		return fmt.Sprintf("kind %d", uint8(k))

@@ -30,6 +30,7 @@ const (
 	lastDecision = Refused
 )
 
+// String returns its name in lower case.
 func (d Decision) String() string {
 	if d > lastDecision {
 		return fmt.Sprintf("decision %d", uint8(d))
