@@ -72,7 +72,7 @@ func (h *Held) once(ctx context.Context, o Options) error {
 		_ = ours.Close()
 		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	alive, dead := context.WithCancel(ctx)
+	alive, dead := context.WithCancel(context.WithoutCancel(ctx)) // it is told to end before, and asks until it has
 	go func() {
 		if err := h.serve(alive, ours); err != nil {
 			o.Log.Warn("the channel to the process of the mirror disk broke", "error", err)
