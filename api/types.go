@@ -43,6 +43,7 @@ type Status struct {
 	Nodes       []Node             `json:"nodes"`
 	Groups      []Group            `json:"groups"`
 	Monitors    []Monitor          `json:"monitors"`
+	Mirrors     []Mirror           `json:"mirrors,omitempty"`
 	Links       []Link             `json:"links"`
 	Maintenance []Maintenance      `json:"maintenance,omitempty"`
 	Networks    []Network          `json:"networks,omitempty"`

@@ -79,7 +79,7 @@ func TestFailbackWaitsForTheCopy(t *testing.T) {
 	decides(t, s, all(), "")
 }
 
-// Who was waited for is forgotten with the next plan.
+// Who was waited for is forgotten when an operator stops the group.
 func TestFailbackThatIsForgotten(t *testing.T) {
 	s := mirrored(t, "a", "b")
 	carry(t, s, silent(all(), "b"), "b down")
@@ -90,8 +90,9 @@ func TestFailbackThatIsForgotten(t *testing.T) {
 	if s.Groups["db"].Home != "b" {
 		t.Fatal("nobody is waited for")
 	}
-	apply(s, state.Command{Begin: &state.Begin{Group: "db", Epoch: s.Groups["db"].Epoch, Plan: state.Plan{Action: state.ActionRestart, From: "a", To: "a", Wanted: true}}})
+	apply(s, state.Command{Begin: &state.Begin{Group: "db", Epoch: s.Groups["db"].Epoch, Plan: state.Plan{Action: state.ActionStop, From: "a"}}})
 	report(s, "db", state.StepStopped, "", "")
+	apply(s, state.Command{Begin: &state.Begin{Group: "db", Epoch: s.Groups["db"].Epoch, Plan: state.Plan{Action: state.ActionStart, To: "a", Wanted: true}}})
 	report(s, "db", state.StepStarted, "", "")
 	sync(s, "a", "b")
 	decides(t, s, all(), "")

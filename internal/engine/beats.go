@@ -29,6 +29,7 @@ type peer struct {
 	last     beat
 	welcomed string // its latest life without state that we, as its leader, have ended
 	verdicts []verdictOf
+	mirrors  []mirrorCopyOf
 }
 
 func (m *Machine) peer(n cluster.NodeName) *peer {

@@ -17,6 +17,7 @@ import (
 type localGroup struct {
 	config   config.Group // as it was when this node began with it
 	epoch    cluster.Epoch
+	assigned cluster.Epoch // in which all of it was started here; 0: by an earlier daemon
 	factor   cluster.Factor
 	event    string
 	previous cluster.NodeName
@@ -129,6 +130,9 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 			return
 		}
 		l = m.local(name, cfg, gs)
+		if gs.Plan.Resource == "" {
+			l.assigned = gs.Epoch
+		}
 		l.drive(plan.Start(&l.config, l.resources), false)
 		m.advance(name, l)
 	case cluster.PhaseOnline, cluster.PhaseFailed:

@@ -17,22 +17,24 @@ import (
 // Event is something that happened outside of the machine; exactly one field
 // is set. The zero Event only lets time pass.
 type Event struct {
-	Beat     *BeatIn
-	Peer     *PeerIn
-	Ask      *admission.Ask
-	OpDone   *OpDone
-	Checked  *Checked
-	Failed   *Failed
-	Exposed  *Exposed
-	Probe    *Probe
-	Script   *ScriptDone
-	Pinged   *Pinged
-	Fenced   *Fenced
-	Alone    *Alone
-	Fence    *Fence
-	Log      *api.Event // a line from outside; id, node and time are filled in
-	Rehearse *Rehearse
-	Leave    bool // stop by plan: groups move away, then Effects.Exit
+	Beat         *BeatIn
+	Peer         *PeerIn
+	Ask          *admission.Ask
+	OpDone       *OpDone
+	Checked      *Checked
+	Failed       *Failed
+	Exposed      *Exposed
+	Probe        *Probe
+	Script       *ScriptDone
+	Pinged       *Pinged
+	Fenced       *Fenced
+	Alone        *Alone
+	Fence        *Fence
+	Log          *api.Event // a line from outside; id, node and time are filled in
+	Rehearse     *Rehearse
+	Mirror       *MirrorAsk
+	MirrorStatus *MirrorStatus
+	Leave        bool // stop by plan: groups move away, then Effects.Exit
 }
 
 // BeatIn is a heartbeat that arrived and was authenticated.
@@ -134,9 +136,11 @@ type Effects struct {
 	Beats  []BeatOut
 	Events []api.Event // for the operator's log
 
-	Runs     *Runs        // what this node runs has changed; to be kept like Lease, before any of it is begun
-	Config   *config.File // a new cluster file is in force; addresses and monitors follow it
-	Isolate  []Task       // make harmless at once
+	Runs     *Runs           // what this node runs has changed; to be kept like Lease, before any of it is begun
+	Config   *config.File    // a new cluster file is in force; addresses and monitors follow it
+	Mirrors  []MirrorTold    // for the copies on this node, before any of Ops
+	Refused  []MirrorRefused // asks of the copies on this node
+	Isolate  []Task          // make harmless at once
 	Restore  []Task
 	Announce []Task // tell the network again where these are
 	Ops      []Operation
@@ -185,6 +189,8 @@ type Task struct {
 	Cause    cluster.EventID
 	Ended    []cluster.NodeName // of a start: nodes that provably have no right to the group any more and may not know it
 	Handed   bool               // of a start: the resource was active on Previous, which has confirmed its stop in the same plan
+
+	Mirrors map[cluster.ResourceName]state.Mirror `json:",omitempty"` // of a step: what is agreed on about the group's mirror disks
 }
 
 // Runs is what a node runs, or may run: for a daemon that starts after another

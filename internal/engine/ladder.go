@@ -55,6 +55,7 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 		l.began[op.Resource] = m.now
 	}
 	task := l.task(&l.config)
+	task.Mirrors = m.mirrorsOf(&l.config)
 	if op.Start {
 		task.Ended, task.Handed = m.ended(), slices.Contains(l.handed, op.Resource)
 	}

@@ -78,23 +78,24 @@ type Machine struct {
 	eff     *Effects
 	seq     uint64
 
-	meta      meta
-	raft      *raft.RawNode // nil while the node has no state
-	log       *raft.MemoryStorage
-	conf      *raftpb.ConfState
-	applied   uint64
-	followed  uint64 // applied, when follow last looked
-	agreed    uint64 // the most of the log that any node of our life of consensus said it has applied
-	narrated  uint64 // entries up to this one have got their lines before this start
-	life      uint64 // how often this daemon has given up its state
-	voting    voting
-	narrating uint64 // the entry whose lines are being written; 0 if none
-	lead      cluster.NodeName
-	nextYield cluster.Instant
-	campaign  cluster.Instant // not before this
-	nextTick  cluster.Instant
-	decided   decided
-	proposed  string // nonce of the decision that is under way; one at a time
+	meta       meta
+	raft       *raft.RawNode // nil while the node has no state
+	log        *raft.MemoryStorage
+	conf       *raftpb.ConfState
+	applied    uint64
+	followed   uint64 // applied, when follow last looked
+	agreed     uint64 // the most of the log that any node of our life of consensus said it has applied
+	narrated   uint64 // entries up to this one have got their lines before this start
+	life       uint64 // how often this daemon has given up its state
+	voting     voting
+	narrating  uint64 // the entry whose lines are being written; 0 if none
+	lead       cluster.NodeName
+	nextYield  cluster.Instant
+	nextChange cluster.Instant // of the members: not before this
+	campaign   cluster.Instant // not before this
+	nextTick   cluster.Instant
+	decided    decided
+	proposed   string // nonce of the decision that is under way; one at a time
 
 	st       *state.State
 	waitOver bool
@@ -127,7 +128,8 @@ type Machine struct {
 	watches  map[cluster.MonitorName]*watch
 	tellAt   cluster.Instant // the other nodes are told what the monitors know
 	told     Runs            // the latest Effects.Runs
-	version0 uint64          // the version of the file that groups and monitors follow
+	mirrors  mirrorsHere
+	version0 uint64 // the version of the file that groups and monitors follow
 
 	outbox   map[cluster.RequestID]*pending
 	queue    []queued
@@ -150,7 +152,7 @@ func New(o Options) (*Machine, error) {
 		fences: map[cluster.NodeName]*fence{},
 		groups: map[cluster.GroupName]*localGroup{}, watches: map[cluster.MonitorName]*watch{},
 		outbox: map[cluster.RequestID]*pending{}, inflight: map[cluster.RequestID][]cluster.NodeName{},
-		conf: &raftpb.ConfState{}, legacy: o.Lease,
+		conf: &raftpb.ConfState{}, legacy: o.Lease, mirrors: newMirrorsHere(),
 	}
 	if o.Seed == nil {
 		m.seed = &config.File{}
@@ -224,6 +226,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 	m.leave()
 	for range maxRounds { // what one part does may be due for another at once
 		m.follow()
+		m.followMirrors()
 		m.pump()
 		m.leadOn()
 		m.drainRaft()
@@ -311,6 +314,10 @@ func (m *Machine) take(ev Event) {
 		m.logLine(*ev.Log)
 	case ev.Rehearse != nil:
 		m.rehearse(*ev.Rehearse)
+	case ev.Mirror != nil:
+		m.takeMirrorAsk(*ev.Mirror)
+	case ev.MirrorStatus != nil:
+		m.takeMirrorStatus(*ev.MirrorStatus)
 	case ev.Leave:
 		m.beginLeave()
 	}

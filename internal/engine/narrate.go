@@ -14,11 +14,12 @@ type before struct {
 	maintenance map[string]state.Maintenance
 	groups      map[cluster.GroupName]state.Group
 	nodes       map[cluster.NodeName]state.Node
+	mirrors     map[cluster.ResourceName]state.Mirror
 	version     uint64
 }
 
 func (m *Machine) before(e state.Entry) before {
-	b := before{maintenance: map[string]state.Maintenance{}, groups: map[cluster.GroupName]state.Group{}, nodes: map[cluster.NodeName]state.Node{}, version: m.st.Config.Version}
+	b := before{maintenance: map[string]state.Maintenance{}, groups: map[cluster.GroupName]state.Group{}, nodes: map[cluster.NodeName]state.Node{}, mirrors: map[cluster.ResourceName]state.Mirror{}, version: m.st.Config.Version}
 	for _, c := range e.Commands {
 		switch {
 		case c.Begin != nil:
@@ -35,6 +36,10 @@ func (m *Machine) before(e state.Entry) before {
 			}
 		case c.Hold != nil:
 			b.keepGroup(m.st, c.Hold.Group)
+		case c.Mirror != nil:
+			b.keepMirror(m.st, c.Mirror.Resource)
+		case c.OperateMirror != nil:
+			b.keepMirror(m.st, c.OperateMirror.Resource)
 		case c.Node != nil:
 			if n := m.st.Nodes[c.Node.Name]; n != nil {
 				b.nodes[c.Node.Name] = *n
@@ -55,6 +60,12 @@ func (b *before) keepGroup(s *state.State, g cluster.GroupName) {
 	}
 }
 
+func (b *before) keepMirror(s *state.State, r cluster.ResourceName) {
+	if is := s.Mirror(r); is != nil {
+		b.mirrors[r] = is.Clone()
+	}
+}
+
 // narrate writes this node's lines about what an entry changed. Each line has
 // one author: the node that acts, or the leader for what concerns a node.
 func (m *Machine) narrate(e state.Entry, b before) {
@@ -64,6 +75,7 @@ func (m *Machine) narrate(e state.Entry, b before) {
 		}
 	}
 	for _, c := range e.Commands {
+		m.narrateMirror(c, b)
 		if m.lead == m.self {
 			m.narrateFlapping(c, b)
 		}
@@ -157,7 +169,9 @@ func (m *Machine) narrateGroup(name cluster.GroupName, was, now *state.Group) {
 }
 
 func (m *Machine) narrateFailure(name cluster.GroupName, was, now *state.Group, fields map[string]string) {
-	switch {
+	switch p := was.Plan; {
+	case p != nil && p.To != "" && was.Phase == cluster.PhaseStopping && now.Phase == cluster.PhaseOffline && was.Owner == m.self && m.stale(name, p.To):
+		m.event(cluster.LevelWarn, "rc", "group-not-given", p.Cause, fields, "Group %s is not given to %s: a copy there has become out of date meanwhile.", name, p.To)
 	case now.Phase == cluster.PhaseFailed && was.Phase == cluster.PhaseStarting && now.Owner == m.self:
 		m.event(cluster.LevelError, "rc", "group-start-failed", now.Cause, fields, "Activating group %s has failed: %s.", name, reason(now.Why))
 	case now.Phase == cluster.PhaseFailed && was.Phase == cluster.PhaseStopping && now.Owner == m.self:

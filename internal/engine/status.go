@@ -43,6 +43,7 @@ func (m *Machine) Status() api.Status {
 	for _, name := range sortedKeys(m.st.Links) {
 		s.Links = append(s.Links, linkStatus(name, m.st.Links[name]))
 	}
+	s.Mirrors = m.mirrorStatus()
 	s.Networks = m.networks()
 	s.Maintenance = m.maintenance()
 	s.Survives, s.Why = m.survives()
@@ -151,7 +152,7 @@ func (m *Machine) survives() (int, string) {
 			spareVotes = spare
 			why = fmt.Sprintf("group %s has %d other nodes that could take it", g.Name, spare)
 			if spare == 0 {
-				why = cmp.Or(m.st.Suspended(g.Name), fmt.Sprintf("no other node could take group %s", g.Name))
+				why = cmp.Or(m.st.Suspended(g.Name), fmt.Sprintf("no other node could take group %s%s", g.Name, m.staleCopies(g)))
 			}
 		}
 	}

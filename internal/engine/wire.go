@@ -21,6 +21,7 @@ type message struct {
 	Reply       *reply             `json:"y,omitempty"`
 	Verdicts    []verdictOf        `json:"v,omitempty"`
 	Hears       []hearing          `json:"h,omitempty"`
+	Mirrors     []mirrorCopyOf     `json:"m,omitempty"`
 }
 
 type reply struct {
@@ -53,5 +54,7 @@ func (m *Machine) takePeer(in PeerIn) {
 		m.takeVerdicts(in.From, msg.Verdicts)
 	case msg.Hears != nil:
 		m.takeHearings(in.From, msg.Hears)
+	case msg.Mirrors != nil:
+		m.peer(in.From).mirrors = msg.Mirrors
 	}
 }

@@ -52,6 +52,10 @@ import (
 //	expect-script TEXT    a script of a ladder was run: NODE PATH ACTION
 //	expect-no-script      no script of a ladder was run
 //	expect-final NODE [ACTION]
+//	insync NODE RESOURCE NODE…    the active copy of a mirror disk on NODE asks for that in-sync set
+//	expect-insync NODE RESOURCE [NODE…]    it is agreed on as NODE has it, and its copy was told so
+//	expect-refused NODE RESOURCE N    so many asks of its copy came to nothing
+//	mirror-force[!] RESOURCE NODE, mirror-resolve, mirror-invalidate, mirror-break RESOURCE and so on    asked likewise
 //	expect-quarantine NODE yes|no
 //	expect-held GROUP [WHY…]    it is held for that reason, or not at all
 type Scenario struct {
@@ -157,6 +161,10 @@ func (s *Scenario) do(words []string) error {
 			return e
 		}
 		w.step(w.nodes[node], engine.Event{Alone: &engine.Alone{Author: "admin", Reason: strings.Join(args[1:], " ")}})
+	case "insync":
+		return s.inSync(args)
+	case "expect-insync", "expect-refused":
+		return s.expectMirror(words[0], args)
 	case "shared":
 		w.shared = true
 	case "exclusive":
@@ -276,7 +284,8 @@ func (s *Scenario) ask(verb string, args []string) error {
 		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear, "release": admission.GroupRelease, "release-node": admission.NodeRelease}
 	name, refused := strings.CutSuffix(verb, "!")
 	kind, known := kinds[name]
-	if (!known && name != "maintenance") || len(args) == 0 {
+	mirror := mirrorKinds[name]
+	if (!known && name != "maintenance" && mirror == "") || len(args) == 0 {
 		return fmt.Errorf("unknown command")
 	}
 	code := ""
@@ -285,6 +294,8 @@ func (s *Scenario) ask(verb string, args []string) error {
 	}
 	a := admission.Ask{Kind: kind, Group: cluster.GroupName(args[0])}
 	switch {
+	case mirror != "":
+		a = s.mirrorAsk(mirror, args)
 	case kind == admission.NodeRelease:
 		a.Group, a.Node = "", cluster.NodeName(args[0])
 	case !known:

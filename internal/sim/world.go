@@ -117,7 +117,8 @@ type Node struct {
 	wall       time.Duration   // how far its clock of the day is off
 	slow       time.Duration   // how much later everything happens here
 	leaving    bool            // its daemon was told to stop by plan
-	doom       int             // the step, counted from now, in which the power goes; 0: none
+	copies     map[cluster.ResourceName]*copyHere
+	doom       int // the step, counted from now, in which the power goes; 0: none
 }
 
 type disk struct {
@@ -364,6 +365,9 @@ func (w *World) step(n *Node, ev engine.Event) {
 	}
 	if eff.Persist != nil {
 		n.disk.write(eff.Persist)
+		if len(n.disk.entries) > mostEntries {
+			w.Broken = fmt.Sprintf("%s: the log of %s grows without end", w.now, n.name)
+		}
 	}
 	n.lease = eff.Lease
 	if eff.Runs != nil {
@@ -386,6 +390,9 @@ func (w *World) step(n *Node, ev engine.Event) {
 		}
 	})
 }
+
+// mostEntries is more than a log ever holds: it is cut off behind each snapshot.
+const mostEntries = 2_000
 
 // crashIn takes the power away in the middle of a step: nothing of it is on disk
 // yet, or it is but nobody was told, or others were told but nothing is done.
@@ -438,6 +445,7 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		n.disk.seq++
 		w.Log = append(w.Log, e)
 	}
+	n.tell(eff)
 	for _, t := range eff.Isolate {
 		w.isolate(n, &t.Group)
 	}

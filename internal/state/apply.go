@@ -192,7 +192,10 @@ func (s *State) begin(c Begin) bool {
 	if p.From != "" && p.To != "" && p.From != p.To {
 		p.Active = g.online()
 	}
-	g.Plan, g.Wanted, g.Why, g.Cause, g.Recheck, g.Home = &p, p.Wanted, p.Why, p.Cause, time.Time{}, ""
+	g.Plan, g.Wanted, g.Why, g.Cause, g.Recheck = &p, p.Wanted, p.Why, p.Cause, time.Time{}
+	if p.Action == ActionMove || p.Action == ActionStop {
+		g.Home = "" // it is there, or an operator has it elsewhere
+	}
 	g.Epoch++
 	if c.Count != "" {
 		g.count(c)
