@@ -31,6 +31,11 @@ func (n *Node) tell(eff engine.Effects) {
 		c := at(t.Resource)
 		c.inSync, c.told = t.Mirror.InSync, c.told+1
 	}
+	for _, op := range eff.Ops {
+		if op.Op.Start && len(op.Mirrors) > 0 {
+			n.began = op.Mirrors
+		}
+	}
 	for _, t := range eff.Refused {
 		c := at(t.Resource)
 		c.refused = append(c.refused, t.Why)

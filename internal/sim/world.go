@@ -20,6 +20,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
 	"github.com/tasuki-ha/tasuki/internal/plan"
+	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
 // epoch is the wall clock at the start of every world.
@@ -118,7 +119,8 @@ type Node struct {
 	slow       time.Duration   // how much later everything happens here
 	leaving    bool            // its daemon was told to stop by plan
 	copies     map[cluster.ResourceName]*copyHere
-	doom       int // the step, counted from now, in which the power goes; 0: none
+	began      map[cluster.ResourceName]state.Mirror // as the latest start was given it
+	doom       int                                   // the step, counted from now, in which the power goes; 0: none
 }
 
 type disk struct {
