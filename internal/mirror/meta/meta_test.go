@@ -126,6 +126,7 @@ func TestWhatIsWrongWithABlock(t *testing.T) {
 		"a file system":             {super(bytes.Repeat([]byte("XFSB"), 1024)), ErrForeign},
 		"of the other slot":         {super(EncodeSuper(example(), 1)), ErrDamaged},
 		"another kind":              {super(change(log[:4096], 0)), ErrDamaged},
+		"only the kind is another":  {super(change(good, atKind, byte(kindPage))), ErrDamaged},
 		"another length":            {super(change(good, atLength, 1)), ErrDamaged},
 		"version 0":                 {super(change(good, atVersion, 0)), ErrDamaged},
 		"a newer version":           {super(change(good, atVersion, Version+1)), ErrVersion},

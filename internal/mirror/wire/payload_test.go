@@ -141,6 +141,7 @@ func TestRefusedPayloads(t *testing.T) {
 		"a text that is none":         bye([]byte{1, 0, 0x80}),
 		"adoption of nothing":         adopt(make([]byte, 9)),
 		"adoption with ancestor 0":    adopt(Adopt{1, []meta.Generation{0}}.Encode()),
+		"adoption with 17 ancestors":  adopt(slices.Concat(make([]byte, 7), []byte{1, MaxAncestors + 1}, bytes.Repeat([]byte{1}, 8*(MaxAncestors+1)))),
 		"adoption, ancestors lacking": adopt([]byte{1, 0, 0, 0, 0, 0, 0, 0, 2, 1}),
 	} {
 		t.Run(name, func(t *testing.T) {
