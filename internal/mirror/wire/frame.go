@@ -169,7 +169,10 @@ func Parse(b []byte, size int64) (Frame, error) {
 		Length:  binary.LittleEndian.Uint32(b[atLength:]),
 		Payload: binary.LittleEndian.Uint32(b[atPayload:]),
 	}
-	return f, f.Check(size)
+	if err := f.Check(size); err != nil {
+		return Frame{}, err
+	}
+	return f, nil
 }
 
 // Check says what is wrong with a frame about a device of size bytes: what Parse
