@@ -75,6 +75,33 @@ func TestDisksOverAPowerCut(t *testing.T) {
 	}
 }
 
+// The kernel may wait for a machine's processes in the middle of what they serve
+// to it; when they are gone with the power, it does not.
+func TestPowerCutUnderAFrontEnd(t *testing.T) {
+	for name, harm := range map[string]string{"serves": "", "hangs": "kill -STOP $server"} {
+		t.Run(name, func(t *testing.T) {
+			l := withDisk(t, "64MiB")
+			run(t, l, "m", "sh", "-ec", `/usr/sbin/tasuki lab front /dev/sda4 >/run/front 2>/run/front.log & server=$!
+				until [ -s /run/front ]; do kill -0 $server || { cat /run/front.log >&2; exit 1; }; sleep 0.02; done
+				mkfs.ext3 -q $(cat /run/front); mount $(cat /run/front) /data; echo kept >/data/kept; sync /data/kept
+				(while echo lost; do :; done) >/data/lost 2>/dev/null & (while :; do date >/data/often; sync /data/often; done) >/dev/null 2>&1 &
+				sleep 0.2; `+harm)
+			begun := time.Now()
+			must(t, l.Kill(t.Context(), "m"))
+			took := time.Since(begun)
+			t.Logf("off in %v", took.Round(time.Millisecond))
+			if took > 5*time.Second { // 100 ms; a machine with other work may take its time
+				t.Errorf("the power went off in %v", took)
+			}
+			must(t, l.Boot(t.Context(), "m"))
+			run(t, l, "m", "sh", "-ec", "e2fsck -p /dev/sda4 || [ $? = 1 ]; mount /dev/sda4 /data")
+			if got := run(t, l, "m", "cat", "/data/kept"); got != "kept\n" {
+				t.Errorf("what was synced is %q", got)
+			}
+		})
+	}
+}
+
 // A disk is the machine's, by its name and size, and its file shows outside what
 // was written inside.
 func TestDiskFromOutside(t *testing.T) {

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/tasuki-ha/tasuki/internal/lab/machine"
 )
@@ -15,7 +16,7 @@ func MachineInit(ctx context.Context, _ []string) error {
 }
 
 // Hidden runs the hidden commands of the program that is the lab's Binary,
-// `lab supervisor DIR` and `lab machine-init NAME`; args are those behind the
+// `lab supervisor DIR`, `lab machine-init NAME` and `lab front DISK`; args are those behind the
 // program's name. It says whether it was one of them. main, and the TestMain of
 // a package that starts labs, calls it first.
 func Hidden(ctx context.Context, args []string) (was bool, err error) {
@@ -30,6 +31,11 @@ func Hidden(ctx context.Context, args []string) (was bool, err error) {
 			return true, fmt.Errorf("lab supervisor needs the lab's directory; only tasuki lab up starts it")
 		}
 		return true, Supervise(ctx, args[2])
+	case "front":
+		if len(args) != 3 {
+			return true, fmt.Errorf("lab front needs a disk")
+		}
+		return true, Front(ctx, args[2], os.Stdout)
 	}
 	return false, nil
 }

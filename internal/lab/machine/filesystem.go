@@ -145,11 +145,17 @@ func kernel(c Config) error {
 	if err := unix.Mount("proc", proc, "proc", quiet, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	if err := unix.Mount("sysfs", sys, "sysfs", quiet|unix.MS_RDONLY, ""); err != nil {
+	// Read-only is this mount, not the file system: a front end of a mirror disk
+	// mounts it again to tune its own block device.
+	err := unix.Mount("sysfs", sys, "sysfs", quiet, "")
+	if err == nil {
+		err = unix.MountSetattr(unix.AT_FDCWD, sys, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	}
+	if err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
 	// One for all machines: it names, and can end, what is mounted through /dev/fuse.
-	err := unix.Mount("fusectl", sys+"/fs/fuse/connections", "fusectl", quiet, "")
+	err = unix.Mount("fusectl", sys+"/fs/fuse/connections", "fusectl", quiet, "")
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("mount /sys/fs/fuse/connections: %w", err)
 	}
