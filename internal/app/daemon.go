@@ -231,6 +231,7 @@ func (d *Daemon) act(eff engine.Effects) bool {
 	var wg sync.WaitGroup
 	var exposed atomic.Bool
 	within := d.file().Timing.Isolate
+	d.tellMirrors(eff)
 	for _, t := range eff.Isolate {
 		wg.Go(func() {
 			if !d.actor.isolate(t, within) {
@@ -317,6 +318,7 @@ func (d *Daemon) reconfigure(f *config.File) {
 	if d.opt.Witness {
 		return
 	}
+	d.followDrivers(f)
 	d.monitors.follow(d.ctx, f)
 	d.fences.Changed()
 }

@@ -242,6 +242,7 @@ func (d *Daemon) wireGroups(closers *closeStack) error {
 		Nodes: func() []config.Node { return d.file().Nodes }})
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice})
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
+	// A driver of config.KindMirrorDisk is made with d.askMirror and d.mirrorStatus.
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.fences.Run)
 	dogs := d.dogs()
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}

@@ -234,6 +234,11 @@ func (c *Client) Monitor(ctx context.Context, m cluster.MonitorName, verb string
 	return out, c.Do(ctx, "POST", "/v1/monitors/"+url.PathEscape(string(m))+"/"+verb, op, &out)
 }
 
+// Mirror does something with a mirror disk.
+func (c *Client) Mirror(ctx context.Context, r cluster.ResourceName, verb string, op api.MirrorOp) (out api.Begun, err error) {
+	return out, c.Do(ctx, "POST", "/v1/mirrors/"+url.PathEscape(string(r))+"/"+verb, op, &out)
+}
+
 // Node lets a node leave or return, or start alone.
 func (c *Client) Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (out api.Begun, err error) {
 	return out, c.Do(ctx, "POST", "/v1/nodes/"+url.PathEscape(string(n))+"/"+verb, op, &out)

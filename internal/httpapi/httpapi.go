@@ -70,6 +70,7 @@ type Backend interface {
 	Plan(ctx context.Context, id string, wait time.Duration) (api.PlanResult, error)
 	Monitor(ctx context.Context, m cluster.MonitorName, verb string, op api.MonitorOp) error
 	Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error)
+	Mirror(ctx context.Context, author string, r cluster.ResourceName, verb string, op api.MirrorOp) (api.Begun, error)
 	Maintenance(ctx context.Context, owner, verb string, op api.MaintenanceOp) (api.Begun, error)
 	CheckFences(ctx context.Context, n cluster.NodeName) ([]api.NodeFence, error)
 	Log(ctx context.Context, l api.LogLine) (api.Logged, error)
@@ -111,9 +112,9 @@ func statusOf(code string) int {
 		return http.StatusGatewayTimeout
 	case "internal":
 		return http.StatusInternalServerError
-	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "guest-not-allowed", "action-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster":
+	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "guest-not-allowed", "action-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster", "not-confirmed":
 		return http.StatusForbidden
-	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-incident", "unknown-host":
+	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-such-mirror", "no-such-copy", "no-incident", "unknown-host":
 		return http.StatusNotFound
 	case "bad-request", "bad-script-name", "config-invalid", "unknown-verb", "bad-token", "wrong-token":
 		return http.StatusUnprocessableEntity
@@ -305,6 +306,14 @@ func (s *server) acting() {
 	}
 	register(s, insiders, "POST", "/v1/monitors/{monitor}/{verb}", "monitor", "Suspend, resume or rehearse a monitor", func(ctx context.Context, i *monitorIn) (*body[api.Begun], error) {
 		return answer(api.Begun{Text: i.Verb + " done"}, s.b.Monitor(ctx, cluster.MonitorName(i.Monitor), i.Verb, i.Body))
+	})
+	type mirrorIn struct {
+		Mirror string `path:"mirror"`
+		Verb   string `path:"verb"`
+		Body   api.MirrorOp
+	}
+	register(s, insiders, "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, invalidate, force, acknowledge or resolve a mirror disk", func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
+		return answer(s.b.Mirror(ctx, CallerOf(ctx).Name, cluster.ResourceName(i.Mirror), i.Verb, i.Body))
 	})
 	type nodeIn struct {
 		Node string `path:"node"`

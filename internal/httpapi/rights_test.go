@@ -31,7 +31,7 @@ var rights = map[string][]httpapi.Kind{
 	"GET /v1/follow":                 insiders,
 	"POST /v1/groups/{group}/{verb}": insiders, "POST /v1/monitors/{monitor}/{verb}": insiders, "POST /v1/nodes/{node}/{verb}": insiders,
 	"GET /v1/guests": insiders, "POST /v1/guests/{guest}/{action}": insiders,
-	"POST /v1/fences/check": insiders, "POST /v1/maintenance/{verb}": insiders,
+	"POST /v1/fences/check": insiders, "POST /v1/maintenance/{verb}": insiders, "POST /v1/mirrors/{mirror}/{verb}": insiders,
 	"POST /v1/log": insiders, "POST /v1/requests": linked, "POST /v1/send": insiders,
 	"GET /v1/config": insiders, "GET /v1/config/history": insiders, "POST /v1/config/plan": insiders, "POST /v1/config/apply": insiders,
 	"POST /v1/tokens": insiders, "POST /v1/join": all, "POST /v1/link": all, "POST /v1/links": insiders, "DELETE /v1/links/{name}": insiders,
@@ -41,7 +41,7 @@ var rights = map[string][]httpapi.Kind{
 var bodies = map[string]string{
 	"POST /v1/groups/{group}/{verb}": `{}`, "POST /v1/monitors/{monitor}/{verb}": `{}`, "POST /v1/nodes/{node}/{verb}": `{}`,
 	"POST /v1/guests/{guest}/{action}": `{}`,
-	"POST /v1/fences/check":            `{"node":"n"}`, "POST /v1/maintenance/{verb}": `{}`,
+	"POST /v1/fences/check":            `{"node":"n"}`, "POST /v1/maintenance/{verb}": `{}`, "POST /v1/mirrors/{mirror}/{verb}": `{}`,
 	"POST /v1/log": `{"text":"x"}`, "POST /v1/requests": `{"id":"1","verb":"GRP_FAILOVER"}`, "POST /v1/send": `{"id":"1","verb":"GRP_FAILOVER","hosts":["h"]}`,
 	"POST /v1/config/plan": `{"text":"x","base":0}`, "POST /v1/config/apply": `{"text":"x","base":0}`, "POST /v1/tokens": `{"purpose":"join","subject":"n"}`,
 	"POST /v1/join": `{"token_id":"x","secret":"x","node":"n","csr":"x"}`, "POST /v1/link": `{"token_id":"x","secret":"x","cluster":"c","ca":"x"}`,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
 // Task is one resource on this node, with all that its driver may need to know.
@@ -25,6 +26,7 @@ type Task struct {
 	Cause    cluster.EventID    // TASUKI_CAUSE of every program that runs for it
 	Ended    []cluster.NodeName // of a start: nodes whose right to the group has provably ended, also if they do not know it
 	Handed   bool               // of a start: it was active on Previous, which has confirmed its stop in the same plan
+	Mirror   *state.Mirror      // of a start, stop or force of a mirror disk: what is agreed on about it
 }
 
 // Driver starts, stops, checks and isolates the resources of one kind. Its

@@ -147,6 +147,11 @@ func (b *Backend) Group(_ context.Context, g cluster.GroupName, verb string, op 
 	return api.Begun{Text: "begun", Plan: "p1"}, b.change("group %s %s to=%s", verb, g, op.To)
 }
 
+// Mirror does something with a mirror disk.
+func (b *Backend) Mirror(_ context.Context, author string, r cluster.ResourceName, verb string, op api.MirrorOp) (api.Begun, error) {
+	return api.Begun{Text: verb + " done"}, b.change("mirror %s %s by=%s node=%s reason=%q confirm=%s thorough=%v", verb, r, author, op.Node, op.Reason, op.Confirm, op.Thorough)
+}
+
 // Plan returns Result.
 func (b *Backend) Plan(_ context.Context, id string, _ time.Duration) (api.PlanResult, error) {
 	b.called("plan %s", id)

@@ -1,0 +1,76 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/engine"
+	"github.com/tasuki-ha/tasuki/internal/resource"
+)
+
+// askMirror brings what the active copy on this node asks for to the engine.
+func (d *Daemon) askMirror(a resource.MirrorAsk) {
+	d.post(engine.Event{Mirror: &engine.MirrorAsk{Resource: a.Resource, Epoch: a.Epoch, InSync: a.InSync, Why: a.Why, Cause: a.Cause}})
+}
+
+// mirrorStatus passes on what a copy says of itself. It may be lost, as the next
+// one comes soon.
+func (d *Daemon) mirrorStatus(s resource.MirrorStatus) {
+	d.loop.Offer(engine.Event{MirrorStatus: &engine.MirrorStatus{Resource: s.Resource, Copy: s.Copy}})
+}
+
+// tellMirrors hands what is agreed on about mirror disks to their driver, in
+// order, before any step that follows from it.
+func (d *Daemon) tellMirrors(eff engine.Effects) {
+	m, is := d.actor.drivers[config.KindMirrorDisk].(resource.Mirrorer)
+	if !is {
+		return
+	}
+	for _, t := range eff.Mirrors {
+		m.Told(t.Resource, t.Mirror)
+	}
+	for _, t := range eff.Refused {
+		m.Refused(t.Resource, t.Why)
+	}
+}
+
+// followDrivers lets drivers that work on standby nodes too follow the cluster
+// file.
+func (d *Daemon) followDrivers(f *config.File) {
+	for _, kind := range slices.Sorted(maps.Keys(d.actor.drivers)) {
+		if fo, is := d.actor.drivers[kind].(resource.Follower); is {
+			fo.Follow(d.ctx, f)
+		}
+	}
+}
+
+var mirrorKinds = map[string]admission.Kind{
+	"break": admission.MirrorBreak, "resume": admission.MirrorResume, "copy": admission.MirrorCopy, "verify": admission.MirrorVerify,
+	"invalidate": admission.MirrorInvalidate, "force": admission.MirrorForce, "acknowledge": admission.MirrorAcknowledge, "resolve": admission.MirrorResolve,
+}
+
+// Mirror does what an operator wants of a mirror disk. Where a copy must be named
+// and none is, it is that on this node; whose writes are given up must be named.
+func (d *Daemon) Mirror(ctx context.Context, author string, r cluster.ResourceName, verb string, op api.MirrorOp) (api.Begun, error) {
+	kind, known := mirrorKinds[verb]
+	if !known {
+		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a mirror disk cannot be asked to %s", verb), Hint: "break, resume, copy, verify, invalidate, force, acknowledge, resolve"}
+	}
+	a, err := d.newAsk(kind, op.ID, op.Cause)
+	if err != nil {
+		return api.Begun{}, err
+	}
+	a.Resource, a.Node, a.Author, a.Why, a.Confirm, a.Thorough = r, op.Node, author, op.Reason, op.Confirm, op.Thorough
+	if kind == admission.MirrorForce || kind == admission.MirrorInvalidate {
+		a.Node = cmp.Or(op.Node, d.node)
+	}
+	ans, no := d.ask(ctx, a)
+	return api.Begun{Text: ans.Text}, orNil(no)
+}
