@@ -121,16 +121,18 @@ func (m *Machine) stagger() time.Duration {
 // voters returns the nodes that vote, in file order; nobody may change it.
 func (m *Machine) voters() []cluster.NodeName {
 	if c := &m.voting; c.conf != m.conf || c.file != m.file() {
-		*c = voting{conf: m.conf, file: m.file(), names: m.names(m.conf.GetVoters())}
+		c.conf, c.file, c.names = m.conf, m.file(), m.names(m.conf.GetVoters())
 	}
 	return m.voting.names
 }
 
-// voting remembers what voters returned, and of what.
+// voting remembers what voters returned, and of what, and when its members may
+// change next.
 type voting struct {
-	conf  *raftpb.ConfState
-	file  *config.File
-	names []cluster.NodeName
+	conf   *raftpb.ConfState
+	file   *config.File
+	names  []cluster.NodeName
+	change cluster.Instant
 }
 
 func (m *Machine) names(ids []uint64) []cluster.NodeName {
@@ -249,7 +251,7 @@ func orNobody(n cluster.NodeName) cluster.NodeName {
 }
 
 func (m *Machine) applyEntry(e *raftpb.Entry) {
-	m.applied = e.GetIndex()
+	m.applied, m.voting.change = e.GetIndex(), 0
 	switch e.GetType() {
 	case raftpb.EntryConfChange:
 		var cc raftpb.ConfChange

@@ -78,24 +78,23 @@ type Machine struct {
 	eff     *Effects
 	seq     uint64
 
-	meta       meta
-	raft       *raft.RawNode // nil while the node has no state
-	log        *raft.MemoryStorage
-	conf       *raftpb.ConfState
-	applied    uint64
-	followed   uint64 // applied, when follow last looked
-	agreed     uint64 // the most of the log that any node of our life of consensus said it has applied
-	narrated   uint64 // entries up to this one have got their lines before this start
-	life       uint64 // how often this daemon has given up its state
-	voting     voting
-	narrating  uint64 // the entry whose lines are being written; 0 if none
-	lead       cluster.NodeName
-	nextYield  cluster.Instant
-	nextChange cluster.Instant // of the members: not before this
-	campaign   cluster.Instant // not before this
-	nextTick   cluster.Instant
-	decided    decided
-	proposed   string // nonce of the decision that is under way; one at a time
+	meta      meta
+	raft      *raft.RawNode // nil while the node has no state
+	log       *raft.MemoryStorage
+	conf      *raftpb.ConfState
+	applied   uint64
+	followed  uint64 // applied, when follow last looked
+	agreed    uint64 // the most of the log that any node of our life of consensus said it has applied
+	narrated  uint64 // entries up to this one have got their lines before this start
+	life      uint64 // how often this daemon has given up its state
+	voting    voting
+	narrating uint64 // the entry whose lines are being written; 0 if none
+	lead      cluster.NodeName
+	nextYield cluster.Instant
+	campaign  cluster.Instant // not before this
+	nextTick  cluster.Instant
+	decided   decided
+	proposed  string // nonce of the decision that is under way; one at a time
 
 	st       *state.State
 	waitOver bool

@@ -254,6 +254,9 @@ func (m *Machine) yielding() bool {
 // manageMembers lets the leader add nodes that wait to become members, promote
 // those that have caught up, and take out those that left.
 func (m *Machine) manageMembers() {
+	if m.now < m.voting.change {
+		return
+	}
 	f := m.file()
 	known := map[uint64]tracker.Progress{}
 	m.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { known[id] = pr })
@@ -263,16 +266,25 @@ func (m *Machine) manageMembers() {
 			continue
 		}
 		if cc := m.memberChange(n, known); cc != nil {
-			_ = m.raft.ProposeConfChange(cc) // one at a time; the next heartbeat tries again
+			m.changeMembers(cc)
 			return
 		}
 	}
 	for _, id := range slices.Concat(m.conf.GetVoters(), m.conf.GetLearners()) {
 		if m.nameOf(id) == "" {
-			_ = m.raft.ProposeConfChange(confChange(raftpb.ConfChangeRemoveNode, id))
+			m.changeMembers(confChange(raftpb.ConfChangeRemoveNode, id))
 			return
 		}
 	}
+}
+
+// changeMembers puts a change to the vote. There is one at a time: of another one
+// consensus makes an entry that changes nothing, so the next is tried when something
+// was agreed on, or a heartbeat later. Each answer to such an entry would lead to
+// the next else, as fast as the network bears.
+func (m *Machine) changeMembers(cc *raftpb.ConfChange) {
+	m.voting.change = m.now.Add(m.timing().Heartbeat)
+	_ = m.raft.ProposeConfChange(cc)
 }
 
 func confChange(t raftpb.ConfChangeType, id uint64) *raftpb.ConfChange {
