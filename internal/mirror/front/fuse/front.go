@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ const (
 type Options struct {
 	Name    string // of the mirror disk, as losetup shows it
 	Threads int    // that take requests, each for as long as Device.Do takes; 0 is 8
-	Depth   int    // requests under way at most, each with 1 MiB of memory; 0 is 64
+	Depth   int    // requests under way at most, each with 516 KiB of memory; 0 is 64
 }
 
 // Front is a loop device that is served by this process.
@@ -48,6 +49,32 @@ var _ front.Front = (*Front)(nil)
 // ErrUnsupported: the kernel cannot give the connection to another process.
 var ErrUnsupported = errors.New("this kernel cannot resend the requests of a FUSE connection, which needs Linux 6.9: use another front end")
 
+// Supported says why this machine cannot have such a front end: nil if it can.
+func Supported() error {
+	control, err := os.Open("/dev/loop-control")
+	if err != nil {
+		return fmt.Errorf("loop devices: %w", err)
+	}
+	_ = control.Close() // nothing was done with it
+	h := &keep.Held{}
+	defer h.Close()
+	conn, err := h.Connect(keep.Spec{Name: "probe", SectorSize: 512})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	b := make([]byte, 2*pageSize+conn.Transfer) // the kernel gives nothing to less
+	n, err := unix.Read(int(conn.Device.Fd()), b)
+	if err != nil {
+		return fmt.Errorf("read the first request of FUSE: %w", err)
+	}
+	r, errno := parse(b[:n])
+	if errno != 0 || r.op != opInit {
+		return fmt.Errorf("the first request of FUSE is %d instead of %d", r.op, opInit)
+	}
+	return r.suits()
+}
+
 // Attach makes a loop device for dev, or takes up the one that h holds, with every
 // request that the process before has not answered. dev takes requests from now
 // on, before Serve is called.
@@ -58,14 +85,20 @@ func Attach(dev front.Device, h keep.Holder, o Options) (*Front, error) {
 	if o.Depth == 0 {
 		o.Depth = defaultDepth
 	}
-	conn, err := h.Connect(keep.Spec{Name: o.Name, SectorSize: dev.SectorSize(), MaxRead: maxTransfer})
+	conn, err := h.Connect(keep.Spec{Name: o.Name, SectorSize: dev.SectorSize()})
 	if err != nil {
 		return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, err)
 	}
 	f := &Front{dev: dev, holder: h, conn: conn, fd: int(conn.Device.Fd()), ended: make(chan struct{})}
-	if f.slots, err = newSlots(o.Depth, f.done, f.close); err != nil {
+	if f.slots, err = newSlots(o.Depth, conn.Transfer, f.done, f.close); err != nil {
 		conn.Close()
 		return nil, err
+	}
+	if conn.Path != "" {
+		if _, err := unix.Write(f.fd, notice(notifyResend)); err != nil {
+			f.slots.close()
+			return nil, fmt.Errorf("take up %s: have requests sent again: %w", conn.Path, err)
+		}
 	}
 	for range o.Threads {
 		f.served.Go(f.thread)
@@ -76,18 +109,13 @@ func Attach(dev front.Device, h keep.Holder, o Options) (*Front, error) {
 		close(f.ended)
 	}()
 	if conn.Path == "" {
-		f.conn.Path, err = h.Bind()
-	} else if _, err = unix.Write(f.fd, notice(notifyResend)); err != nil {
-		err = fmt.Errorf("have requests sent again: %w", err)
+		if f.conn.Path, err = h.Bind(); err != nil {
+			_ = f.Abort() // ends the threads; the keeper forgets what has no loop device
+			<-f.ended
+			return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, cmp.Or(f.reason(), err))
+		}
 	}
-	if err == nil {
-		return f, nil
-	}
-	if conn.Path == "" {
-		_ = f.Abort() // ends the threads; the keeper forgets what has no loop device
-		<-f.ended
-	}
-	return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, cmp.Or(f.reason(), err))
+	return f, nil
 }
 
 func (f *Front) close() {

@@ -119,9 +119,7 @@ func TestVerify(t *testing.T) {
 		"small, one at a time":      {512, []string{"--rw=randrw", "--bs=512", "--iodepth=1"}},
 		"small, deep":               {512, []string{"--rw=randwrite", "--bs=4k", "--iodepth=128"}},
 		"of every size":             {512, []string{"--rw=randrw", "--bsrange=512-2m", "--iodepth=16"}},
-		"large":                     {4096, []string{"--rw=write", "--bs=4m", "--iodepth=4"}},
 		"memory at odd places":      {4096, []string{"--rw=randrw", "--bsrange=4k-1m", "--iodepth=16", "--iomem_align=512"}},
-		"huge pages, large":         {4096, []string{"--rw=randwrite", "--bs=1m", "--iodepth=8", "--mem=mmap"}},
 		"discarded between, serial": {512, []string{"--rw=randtrimwrite", "--bs=64k", "--iodepth=4", "--verify=0"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -63,11 +63,13 @@ const (
 	modeZero  = unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE
 )
 
+const maxErrno = 999 // that the protocol has
+
 // transfer gives a request to the device, if it is within its bounds.
 func (f *Front) transfer(s *slot, r request) {
 	q := &s.req
 	q.Offset, q.Length, q.NoHole, q.Data = int64(r.offset), int(r.length), false, nil
-	limit := uint64(maxTransfer)
+	limit := uint64(f.conn.Transfer)
 	switch r.op {
 	case opFsync:
 		q.Op = front.Flush
@@ -99,6 +101,9 @@ func (f *Front) transfer(s *slot, r request) {
 // done answers a request that the device has completed.
 func (f *Front) done(q *front.Request, err syscall.Errno) {
 	s := q.Tag.(*slot)
+	if err == unix.ENOSYS || err > maxErrno {
+		err = unix.EIO // the kernel would take the first for "never ask again, all is well"
+	}
 	switch {
 	case err != 0 || s.op == opFsync || s.op == opFallocate:
 		f.answer(s, nil, err)
@@ -125,7 +130,7 @@ func (f *Front) answer(s *slot, body []byte, err syscall.Errno) {
 // any more that was interrupted, or whose connection has ended.
 func (f *Front) send(s *slot, b []byte) {
 	_, err := unix.Write(f.fd, b)
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EPERM) {
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		f.fail(fmt.Errorf("answer the kernel's request %d: %w", s.op, err))
 	}
 	f.slots.put(s)
@@ -135,11 +140,11 @@ func (f *Front) send(s *slot, b []byte) {
 func (f *Front) meta(b []byte, r request) ([]byte, syscall.Errno) {
 	switch r.op {
 	case opInit:
-		if missing := needFlags &^ r.flags; missing != 0 {
-			f.fail(fmt.Errorf("%w (it lacks the flags %#x)", ErrUnsupported, missing))
+		if err := r.suits(); err != nil {
+			f.fail(err)
 			return nil, unix.EPROTO
 		}
-		return appendInit(b, r.minor), 0
+		return appendInit(b, r.minor, f.conn.Transfer), 0
 	case opLookup:
 		if r.node != nodeRoot || !isFile(r.name) {
 			return nil, unix.ENOENT

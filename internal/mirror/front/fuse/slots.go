@@ -12,16 +12,14 @@ import (
 
 const (
 	pageSize = 4096
-	// maxTransfer is how much the kernel may put into one read or write, in bytes.
-	maxTransfer = front.MaxLength
-	slotBytes   = pageSize + maxTransfer
+	maxPages = 256 // of one request, the most that the kernel takes
 )
 
 // slot is the room for one request: a page at whose end its header stands, and
 // behind that, at the beginning of a page, the data. So a write arrives, and a
 // read is answered, in one piece and without a copy.
 type slot struct {
-	memory []byte // slotBytes
+	memory []byte
 	unique uint64
 	op     opcode
 	req    front.Request
@@ -46,15 +44,18 @@ type slots struct {
 	last   func() // called when it is closed and every slot is back
 }
 
-func newSlots(n int, done func(*front.Request, syscall.Errno), last func()) (*slots, error) {
-	m, err := unix.Mmap(-1, 0, n*slotBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+// newSlots makes n slots for transfers of at most so many bytes. done is the Done
+// of their requests.
+func newSlots(n, transfer int, done func(*front.Request, syscall.Errno), last func()) (*slots, error) {
+	size := pageSize + transfer
+	m, err := unix.Mmap(-1, 0, n*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 	if err != nil {
-		return nil, fmt.Errorf("get %d MiB of memory for requests: %w", n*slotBytes>>20, err)
+		return nil, fmt.Errorf("get %d MiB of memory for requests: %w", n*size>>20, err)
 	}
 	p := &slots{memory: m, all: n, free: make([]*slot, n), last: last}
 	p.came.L = &p.mu
 	for i := range p.free {
-		s := &slot{memory: m[i*slotBytes : (i+1)*slotBytes]}
+		s := &slot{memory: m[i*size : (i+1)*size]}
 		s.req.Tag, s.req.Done = s, done
 		p.free[i] = s
 	}

@@ -3,6 +3,7 @@ package fuse
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -146,8 +147,16 @@ const (
 	askFlags  = needFlags
 )
 
+// suits says whether a kernel that begins with this init can do what is needed.
+func (r request) suits() error {
+	if missing := needFlags &^ r.flags; missing != 0 {
+		return fmt.Errorf("%w (FUSE lacks the flags %#x)", ErrUnsupported, missing)
+	}
+	return nil
+}
+
 // appendInit is the answer to init: struct fuse_init_out.
-func appendInit(b []byte, minor uint32) []byte {
+func appendInit(b []byte, minor uint32, transfer int) []byte {
 	ne := binary.NativeEndian
 	b = ne.AppendUint32(b, protocolMajor)
 	b = ne.AppendUint32(b, min(minor, protocolMinor))
@@ -155,9 +164,9 @@ func appendInit(b []byte, minor uint32) []byte {
 	b = ne.AppendUint32(b, askFlags&0xffffffff)
 	b = ne.AppendUint16(b, maxBackground)
 	b = ne.AppendUint16(b, maxBackground) // from how many on writers of dirty pages are slowed down: never
-	b = ne.AppendUint32(b, maxTransfer)
+	b = ne.AppendUint32(b, uint32(transfer))
 	b = ne.AppendUint32(b, 1) // granularity of times, in nanoseconds
-	b = ne.AppendUint16(b, maxTransfer/pageSize)
+	b = ne.AppendUint16(b, maxPages)
 	b = ne.AppendUint16(b, 0)
 	b = ne.AppendUint32(b, askFlags>>32)
 	return append(b, make([]byte, 28)...)

@@ -17,7 +17,6 @@ import (
 type Spec struct {
 	Name       string `json:"name"`        // shown by losetup, at most 50 bytes
 	SectorSize int    `json:"sector_size"` // 512 or 4096
-	MaxRead    int    `json:"max_read"`    // bytes of one read request
 }
 
 // Connection is what the serving side needs. Its files are the receiver's own.
@@ -26,6 +25,9 @@ type Connection struct {
 	Root   *os.File // of the file system: while it is open, ID is the connection's
 	ID     uint32   // for Abort
 	Path   string   // of the loop device; empty if Bind has to follow
+	// Transfer is how many bytes the kernel was told that one read or write may
+	// have. A later version of the program has to bear what an earlier one said.
+	Transfer int
 }
 
 // Close closes the files.
@@ -71,19 +73,19 @@ func (h *Held) Connect(s Spec) (Connection, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conn.Device == nil {
-		device, root, err := mount(s.Name, s.MaxRead)
+		device, root, err := mount(s.Name)
 		if err != nil {
 			return Connection{}, err
 		}
-		made := Connection{Device: device, Root: root}
+		made := Connection{Device: device, Root: root, Transfer: Transfer}
 		if made.ID, err = connectionID(root); err != nil {
 			made.Close()
 			return Connection{}, err
 		}
 		h.spec, h.conn = s, made
 	}
-	if s != h.spec {
-		return Connection{}, fmt.Errorf("%s is held with other properties (%+v): detach it first", h.conn.Path, h.spec)
+	if s.SectorSize != h.spec.SectorSize {
+		return Connection{}, fmt.Errorf("%s has sectors of %d bytes, now %d are wanted: detach it first", h.conn.Path, h.spec.SectorSize, s.SectorSize)
 	}
 	c := h.conn
 	var err error

@@ -11,6 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Transfer is how many bytes one read or write of the kernel may have. The block
+// layer of the kernel makes none that is larger, see tune; if it did, FUSE would
+// cut it where its limit of pages falls, which need not be between two sectors.
+// 512 KiB in at most 128 segments, the most the block layer makes, always fit
+// into the 256 pages of a request of FUSE.
+const Transfer = 512 << 10
+
 // File is the one name in the FUSE file system. The serving side knows it.
 const File = "disk"
 
@@ -18,7 +25,7 @@ const File = "disk"
 // namespace: nobody can see or unmount it, and when the last descriptor of it is
 // closed, by whatever end of whatever process, it is gone. Nothing is asked of
 // the serving side yet.
-func mount(name string, maxRead int) (device, root *os.File, err error) {
+func mount(name string) (device, root *os.File, err error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open /dev/fuse (is the fuse module loaded?): %w", err)
@@ -26,7 +33,7 @@ func mount(name string, maxRead int) (device, root *os.File, err error) {
 	device = os.NewFile(uintptr(fd), "/dev/fuse")
 	r, err := detached("fuse", [][2]string{
 		{"source", "tasuki-" + name}, {"subtype", "tasuki"}, {"fd", strconv.Itoa(fd)}, {"rootmode", "40000"},
-		{"user_id", "0"}, {"group_id", "0"}, {"max_read", strconv.Itoa(maxRead)},
+		{"user_id", "0"}, {"group_id", "0"}, {"max_read", strconv.Itoa(Transfer)},
 	})
 	if err != nil {
 		_ = device.Close() // nothing is behind it
@@ -101,10 +108,6 @@ func Abort(id uint32) error {
 const (
 	loopMajor = 7
 	loopTries = 64 // others take free numbers at the same time
-	// Larger requests would be cut by FUSE where its limit of pages falls, which
-	// need not be at a multiple of the sector. 512 KiB of at most 128 segments of
-	// the block layer always fit.
-	loopRequestKiB = 512
 	// The kernel lets no write pass a discard, so one discard must not take long.
 	loopDiscardBytes = 64 << 20
 )
@@ -172,7 +175,7 @@ func tune(loop *os.File) error {
 	}
 	queue := "block/" + strings.TrimPrefix(loop.Name(), "/dev/") + "/queue/"
 	return errors.Join(
-		writeIn("sysfs", queue+"max_sectors_kb", strconv.Itoa(loopRequestKiB)),
+		writeIn("sysfs", queue+"max_sectors_kb", strconv.Itoa(Transfer>>10)),
 		writeIn("sysfs", queue+"discard_max_bytes", strconv.Itoa(loopDiscardBytes)),
 	)
 }

@@ -28,11 +28,12 @@ type ask struct {
 
 // answer is what the keeper sends back, of connect with two descriptors.
 type answer struct {
-	Serial uint64 `json:"serial"`
-	ID     uint32 `json:"id,omitempty"`
-	Path   string `json:"path,omitempty"`
-	Error  string `json:"error,omitempty"`
-	Busy   bool   `json:"busy,omitempty"` // the error is front.ErrBusy
+	Serial   uint64 `json:"serial"`
+	ID       uint32 `json:"id,omitempty"`
+	Path     string `json:"path,omitempty"`
+	Transfer int    `json:"transfer,omitempty"`
+	Error    string `json:"error,omitempty"`
+	Busy     bool   `json:"busy,omitempty"` // the error is front.ErrBusy
 }
 
 const (
@@ -121,7 +122,6 @@ func filesOf(rights []byte) (files []*os.File, err error) {
 			continue // credentials, which nobody asked for
 		}
 		for _, fd := range fds {
-			unix.CloseOnExec(fd)
 			files = append(files, os.NewFile(uintptr(fd), "kept descriptor"))
 		}
 	}
@@ -164,7 +164,7 @@ func (h *Held) answer(ctx context.Context, q ask) (a answer, files []*os.File) {
 	case "connect":
 		var conn Connection
 		if conn, err = h.Connect(q.Spec); err == nil {
-			a.ID, a.Path, files = conn.ID, conn.Path, []*os.File{conn.Device, conn.Root}
+			a.ID, a.Path, a.Transfer, files = conn.ID, conn.Path, conn.Transfer, []*os.File{conn.Device, conn.Root}
 		}
 	case "bind":
 		a.Path, err = h.Bind()
@@ -223,7 +223,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 
 // Connect asks the keeper for the connection.
 func (c *Client) Connect(s Spec) (Connection, error) {
-	a, files, err := c.call(nil, ask{Do: "connect", Spec: s})
+	a, files, err := c.call(ask{Do: "connect", Spec: s})
 	if err != nil {
 		return Connection{}, err
 	}
@@ -231,24 +231,46 @@ func (c *Client) Connect(s Spec) (Connection, error) {
 		closeAll(files)
 		return Connection{}, fmt.Errorf("the keeper sent %d descriptors instead of %d", len(files), filesMax)
 	}
-	return Connection{Device: files[0], Root: files[1], ID: a.ID, Path: a.Path}, nil
+	return Connection{Device: files[0], Root: files[1], ID: a.ID, Path: a.Path, Transfer: a.Transfer}, nil
 }
 
 // Bind asks the keeper for a loop device.
 func (c *Client) Bind() (string, error) {
-	a, _, err := c.call(nil, ask{Do: "bind"})
+	a, _, err := c.call(ask{Do: "bind"})
 	return a.Path, err
 }
 
 // Grow asks the keeper to tell the kernel the new size.
 func (c *Client) Grow() error {
-	_, _, err := c.call(nil, ask{Do: "grow"})
+	_, _, err := c.call(ask{Do: "grow"})
 	return err
 }
 
 // Release asks the keeper to take the loop device away.
 func (c *Client) Release(ctx context.Context) error {
-	_, _, err := c.call(ctx, ask{Do: "release"})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := ask{Do: "release"}
+	if end, ok := ctx.Deadline(); ok {
+		q.Limit = max(time.Until(end), 1)
+	}
+	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.conn.SetReadDeadline(time.Now().Add(grace)) // it fails only if the channel is closed
+		close(over)
+	})
+	defer func() {
+		if !stop() {
+			<-over
+		}
+	}()
+	_, _, err := c.exchange(q)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ctx.Err()
+	}
 	return err
 }
 
@@ -256,39 +278,24 @@ func (c *Client) Release(ctx context.Context) error {
 // keeper's word about a call that ends just then is heard.
 const grace = 200 * time.Millisecond
 
-// call sends one question and waits for its answer, until the context ends or, if
-// it is nil, for callLimit. Answers that came too late for their callers are
-// thrown away.
-func (c *Client) call(ctx context.Context, q ask) (a answer, files []*os.File, err error) {
+// call is an exchange that must be answered within callLimit.
+func (c *Client) call(q ask) (answer, []*os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.conn.SetReadDeadline(time.Now().Add(callLimit)); err != nil {
+		return answer{}, nil, err
+	}
+	return c.exchange(q)
+}
+
+// exchange sends one question and waits for its answer. Answers that came too late
+// for their callers are thrown away. mu is held.
+func (c *Client) exchange(q ask) (a answer, files []*os.File, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("ask the keeper to %s: %w", q.Do, err)
 		}
 	}()
-	limit := time.Now().Add(callLimit)
-	if ctx != nil {
-		limit = time.Time{}
-		if end, ok := ctx.Deadline(); ok {
-			q.Limit = max(time.Until(end), 1)
-		}
-	}
-	if err := c.conn.SetReadDeadline(limit); err != nil {
-		return answer{}, nil, err
-	}
-	if ctx != nil {
-		over := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			_ = c.conn.SetReadDeadline(time.Now().Add(grace)) // it fails only if the channel is closed
-			close(over)
-		})
-		defer func() {
-			if !stop() {
-				<-over
-			}
-		}()
-	}
 	c.serial++
 	q.Serial = c.serial
 	if err := send(c.conn, q); err != nil {
@@ -298,9 +305,6 @@ func (c *Client) call(ctx context.Context, q ask) (a answer, files []*os.File, e
 		closeAll(files)
 		a = answer{}
 		if files, err = receive(c.conn, &a); err != nil {
-			if ctx != nil && ctx.Err() != nil {
-				err = ctx.Err()
-			}
 			return answer{}, nil, err
 		}
 	}
