@@ -38,7 +38,7 @@ func unconstructed(t testing.TB) *state.State {
 func set(in ...cluster.NodeName) func(*state.State) {
 	return func(s *state.State) {
 		g := s.Groups["db"]
-		apply(s, state.Command{Mirror: &state.SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, InSync: in}})
+		apply(s, state.Command{Mirror: &state.SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, Base: s.Mirrors["md"].Rev, InSync: in}})
 	}
 }
 

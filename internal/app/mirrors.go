@@ -17,7 +17,7 @@ import (
 
 // askMirror brings what the active copy on this node asks for to the engine.
 func (d *Daemon) askMirror(a resource.MirrorAsk) {
-	d.post(engine.Event{Mirror: &engine.MirrorAsk{Resource: a.Resource, Epoch: a.Epoch, InSync: a.InSync, Why: a.Why, Cause: a.Cause}})
+	d.post(engine.Event{Mirror: &engine.MirrorAsk{Resource: a.Resource, Epoch: a.Epoch, Base: a.Base, InSync: a.InSync, Why: a.Why, Cause: a.Cause}})
 }
 
 // mirrorStatus passes on what a copy says of itself. It may be lost, as the next

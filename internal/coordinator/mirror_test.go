@@ -27,7 +27,7 @@ func mirrored(t testing.TB, in ...cluster.NodeName) *state.State {
 
 func sync(s *state.State, in ...cluster.NodeName) {
 	g := s.Groups["db"]
-	apply(s, state.Command{Mirror: &state.SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, InSync: in, Why: "so it is", Time: noon}})
+	apply(s, state.Command{Mirror: &state.SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, Base: s.Mirrors["md"].Rev, InSync: in, Why: "so it is", Time: noon}})
 }
 
 // A stale copy is started by no decision of the leader: the group waits for the

@@ -16,12 +16,13 @@ import (
 )
 
 // MirrorAsk asks, for the active copy of a mirror disk on this node, for another
-// in-sync set. It stands until it is agreed on, another one of the same resource
-// takes its place, or it comes to nothing; Effects.Mirrors tells the one,
-// Effects.Refused the other.
+// in-sync set. It stands until the mirror has another revision than Base, by this
+// or another change, another ask of the same resource takes its place, or it comes
+// to nothing; Effects.Mirrors tells the one, Effects.Refused the other.
 type MirrorAsk struct {
 	Resource cluster.ResourceName
 	Epoch    cluster.Epoch // Task.Epoch of the start in which the copy became active
+	Base     uint64        // state.Mirror.Rev that it was asked on
 	InSync   []cluster.NodeName
 	Why      string
 	Cause    cluster.EventID
@@ -98,9 +99,9 @@ func (m *Machine) followMirrors() {
 // writes that the stop waits for would never complete.
 func (m *Machine) followWish(r cluster.ResourceName, w *mirrorWish) {
 	agreed := m.st.Mirror(r)
-	if agreed != nil && slices.Equal(agreed.InSync, w.InSync) {
+	if agreed != nil && agreed.Rev != w.Base {
 		m.endWish(r, w)
-		delete(m.mirrors.told, r) // it waits for the word, also where nothing has changed
+		delete(m.mirrors.told, r) // it may have been told of this before it asked
 		m.mirrors.looked = 0
 		return
 	}
@@ -122,7 +123,7 @@ func (m *Machine) followWish(r cluster.ResourceName, w *mirrorWish) {
 	case w.id != "" && w.epoch == gs.Epoch && m.outbox[w.id] != nil:
 		return
 	}
-	c := state.SetMirror{Resource: r, Group: g.Name, Epoch: gs.Epoch, Node: m.self, InSync: w.InSync, Why: w.Why, Cause: w.Cause, Time: m.wall}
+	c := state.SetMirror{Resource: r, Group: g.Name, Epoch: gs.Epoch, Node: m.self, Base: w.Base, InSync: w.InSync, Why: w.Why, Cause: w.Cause, Time: m.wall}
 	if why := m.st.CheckMirror(c); why != "" {
 		m.refuseWish(r, w, why)
 		return

@@ -36,11 +36,13 @@ type Mirrorer interface {
 }
 
 // MirrorAsk is what the active copy of a mirror disk asks of the cluster: another
-// in-sync set. It is repeated until it is agreed on (Told) or comes to nothing
-// (Refused); a later one about the same resource takes its place.
+// in-sync set, or the same again in a new revision. It is repeated until the
+// mirror has another revision (Told), be it this or another change, or it comes
+// to nothing (Refused); a later one about the same resource takes its place.
 type MirrorAsk struct {
 	Resource cluster.ResourceName
 	Epoch    cluster.Epoch      // Task.Epoch of the Start in which the copy became active
+	Base     uint64             // state.Mirror.Rev that it knew last; void once there is another one
 	InSync   []cluster.NodeName // whose copy is complete from then on
 	Why      string             // lower case, for people
 	Cause    cluster.EventID

@@ -52,7 +52,11 @@ func (s *Scenario) inSync(args []string) error {
 	if g == nil {
 		return fmt.Errorf("no resource %q", r)
 	}
-	s.world.step(n, engine.Event{Mirror: &engine.MirrorAsk{Resource: r, Epoch: n.active[key(g.Name, r)], InSync: nodeNames(args[2:]), Why: "so it is"}})
+	base := uint64(0)
+	if is := n.machine.State().Mirror(r); is != nil {
+		base = is.Rev
+	}
+	s.world.step(n, engine.Event{Mirror: &engine.MirrorAsk{Resource: r, Epoch: n.active[key(g.Name, r)], Base: base, InSync: nodeNames(args[2:]), Why: "so it is"}})
 	return nil
 }
 

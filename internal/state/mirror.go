@@ -65,13 +65,16 @@ const (
 	OrderVerifyRepair MirrorOrderKind = "verify-repair"
 )
 
-// SetMirror is what the owner of a group asks for: another in-sync set. It
-// changes nothing where CheckMirror has an objection.
+// SetMirror is what the owner of a group asks for: another in-sync set, or the
+// same again, which gives the mirror its next revision all the same: so that what
+// was asked before and has not arrived yet is void for sure. It changes nothing
+// where CheckMirror has an objection.
 type SetMirror struct {
 	Resource cluster.ResourceName `json:"resource"`
 	Group    cluster.GroupName    `json:"group"`
 	Epoch    cluster.Epoch        `json:"epoch"`
 	Node     cluster.NodeName     `json:"node"` // the owner
+	Base     uint64               `json:"base"` // Mirror.Rev that it was asked on; another one makes it void
 	InSync   []cluster.NodeName   `json:"in_sync"`
 	Why      string               `json:"why,omitempty"`
 	Cause    cluster.EventID      `json:"cause,omitempty"`
@@ -169,6 +172,8 @@ func (s *State) CheckMirror(c SetMirror) string {
 		return fmt.Sprintf("group %s is not %s's", c.Group, c.Node)
 	case g.Epoch != c.Epoch:
 		return fmt.Sprintf("group %s is in epoch %d, not %d", c.Group, g.Epoch, c.Epoch)
+	case m.Rev != c.Base:
+		return fmt.Sprintf("it was asked on revision %d, and this is %d", c.Base, m.Rev)
 	case !within(c.InSync, f.Nodes):
 		return fmt.Sprintf("%v are not nodes of group %s", c.InSync, c.Group)
 	case !slices.Contains(c.InSync, c.Node) && g.Phase == cluster.PhaseStarting:
@@ -198,9 +203,6 @@ func (s *State) setMirror(c SetMirror) {
 	}
 	m := s.Mirrors[c.Resource]
 	set := slices.Sorted(slices.Values(c.InSync))
-	if slices.Equal(set, m.InSync) {
-		return
-	}
 	if slices.Contains(set, m.Victim) {
 		m.Victim = ""
 	}

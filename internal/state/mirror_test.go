@@ -35,7 +35,7 @@ func mirrored(t testing.TB, in ...cluster.NodeName) *State {
 // asked is what the owner of group db asks for now.
 func asked(s *State, in ...cluster.NodeName) Command {
 	g := s.Groups["db"]
-	return Command{Mirror: &SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, InSync: in, Why: "so it is", Cause: "b/7", Time: noon}}
+	return Command{Mirror: &SetMirror{Resource: "md", Group: "db", Epoch: g.Epoch, Node: g.Owner, Base: s.Mirrors["md"].Rev, InSync: in, Why: "so it is", Cause: "b/7", Time: noon}}
 }
 
 func isInSync(t testing.TB, s *State, want ...cluster.NodeName) {
@@ -99,7 +99,7 @@ func TestOwnerSetsTheInSyncSet(t *testing.T) {
 		if !slices.Equal(m.InSync, step.want) {
 			t.Fatalf("%s: %v, want %v", step.name, m.InSync, step.want)
 		}
-		if changed := !slices.Equal(was.InSync, m.InSync); changed != (m.Rev > was.Rev) || changed && (m.Why != "so it is" || m.Cause != "b/7" || !m.Since.Equal(noon)) {
+		if changed := slices.Equal(step.in, m.InSync) || !slices.Equal(was.InSync, m.InSync); changed != (m.Rev > was.Rev) || changed && (m.Why != "so it is" || m.Cause != "b/7" || !m.Since.Equal(noon)) {
 			t.Errorf("%s: %+v, before %+v", step.name, m, was)
 		}
 	}
@@ -111,6 +111,7 @@ func TestMirrorAsksThatDoNotCount(t *testing.T) {
 		"a later epoch":     func(_ *State, c *SetMirror) { c.Epoch++ },
 		"not the owner":     func(_ *State, c *SetMirror) { c.Node = "a" },
 		"nobody":            func(_ *State, c *SetMirror) { c.Node = "" },
+		"an old revision":   func(_ *State, c *SetMirror) { c.Base-- },
 		"another group":     func(_ *State, c *SetMirror) { c.Group = "web" },
 		"no such resource":  func(_ *State, c *SetMirror) { c.Resource = "base" },
 		"the group is gone": func(s *State, _ *SetMirror) { report(s, "db", StepReleased) },

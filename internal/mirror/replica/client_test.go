@@ -25,7 +25,7 @@ type client struct {
 // slot is a range that is written as a whole. No two overlap.
 type slot struct {
 	off   int64
-	n     int // blocks
+	n     int   // blocks
 	floor []int // of each block: no value that was replaced before this may be read again
 	under int
 }

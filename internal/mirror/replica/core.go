@@ -376,9 +376,10 @@ func (c *Core) wish(s Set, why string) {
 	c.effect(Effect{Do: DoAsk, Ask: *c.ask})
 }
 
-// Told brings what the cluster has agreed on.
+// Told brings what the cluster has agreed on. Of two the later one holds, whatever
+// its Rev: a new life of consensus may begin with an older one.
 func (c *Core) Told(s Set) {
-	if s.Rev <= c.set.Rev {
+	if s == c.set {
 		return
 	}
 	was := c.set
@@ -491,9 +492,7 @@ func (c *Core) Promote(epoch uint64, s Set, force bool) error {
 	}
 	c.raiseEpoch(epoch)
 	c.hangUp("this copy becomes active")
-	if s.Rev > c.set.Rev {
-		c.set = s
-	}
+	c.set = s
 	c.whenIdle(func() {
 		c.role, c.silent, c.gone = Active, c.now, false
 		c.ask, c.fenced = nil, false
