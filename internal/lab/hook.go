@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/tasuki-ha/tasuki/internal/lab/ledger"
 	"github.com/tasuki-ha/tasuki/internal/lab/machine"
 )
 
@@ -16,7 +17,8 @@ func MachineInit(ctx context.Context, _ []string) error {
 }
 
 // Hidden runs the hidden commands of the program that is the lab's Binary,
-// `lab supervisor DIR`, `lab machine-init NAME` and `lab front DISK`; args are those behind the
+// `lab supervisor DIR`, `lab machine-init NAME`, `lab front DISK` and `lab ledger
+// FILE ADDRESS`; args are those behind the
 // program's name. It says whether it was one of them. main, and the TestMain of
 // a package that starts labs, calls it first.
 func Hidden(ctx context.Context, args []string) (was bool, err error) {
@@ -36,6 +38,15 @@ func Hidden(ctx context.Context, args []string) (was bool, err error) {
 			return true, fmt.Errorf("lab front needs a disk")
 		}
 		return true, Front(ctx, args[2], os.Stdout)
+	case "ledger":
+		if len(args) != 4 {
+			return true, fmt.Errorf("lab ledger needs a file and an address, such as /data/journal :8090")
+		}
+		node, err := os.Hostname()
+		if err != nil {
+			return true, err
+		}
+		return true, ledger.Serve(ctx, args[2], args[3], node, os.Stdout)
 	}
 	return false, nil
 }
