@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,13 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if path := os.Getenv(keeperFile); path != "" {
+		err := keep.Run(context.Background(), keep.Options{
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Command: func() *exec.Cmd { return childOf(path, os.Stdout) },
+		})
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -30,6 +30,16 @@ const (
 	childHold = "TASUKI_TEST_HOLD" // take every write, and never complete one
 )
 
+// keeperFile makes a process the keeper of a child.
+const keeperFile = "TASUKI_TEST_KEEPER"
+
+func childOf(file string, out *os.File) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childFile+"="+file)
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	return cmd
+}
+
 // child is the process that serves. It prints "serving PATH PID", and "holding N"
 // when N writes wait.
 func child(path string) error {
@@ -124,12 +134,10 @@ func keeper(t *testing.T, file string, env func(n int) []string) *kept {
 			Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 			Command: func() *exec.Cmd {
 				n++
-				cmd := exec.Command("/proc/self/exe")
-				cmd.Env = append(os.Environ(), childFile+"="+file)
+				cmd := childOf(file, w)
 				if env != nil {
 					cmd.Env = append(cmd.Env, env(n)...)
 				}
-				cmd.Stdout, cmd.Stderr = w, os.Stderr
 				return cmd
 			},
 		})
@@ -335,11 +343,10 @@ func completed(t *testing.T, path string) uint64 {
 func TestBlockDeviceOutlivesItsProcessUnmounted(t *testing.T) {
 	k := keeper(t, newFile(t, 16<<20), nil)
 	pid := k.serving()
-	id := time.Now().String() // nobody has it open
 	b := open(t, k.path)
 	want := filled(4096, 9)
 	if _, err := b.WriteAt(want, 0); err != nil {
-		t.Fatal(id, err)
+		t.Fatal(err)
 	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -352,5 +359,59 @@ func TestBlockDeviceOutlivesItsProcessUnmounted(t *testing.T) {
 	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A machine that loses its power, or a namespace whose processes are all killed.
+func TestNothingOutlivesEverybody(t *testing.T) {
+	file := newFile(t, 64<<20)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), keeperFile+"="+file)
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	var path string
+	var pid int
+	if _, err := fmt.Fscanf(r, "serving %s %d\n", &path, &pid); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mkfs.ext4", "-q", path)
+	dir := mount(t, path, "ext4")
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	go func() { failed <- appends(filepath.Join(dir, "lines"), stop) }()
+	after := completed(t, path) + 200
+	eventually(t, "writes go on", func() bool { return completed(t, path) > after })
+	for _, p := range []int{cmd.Process.Pid, pid} { // the keeper first, or it starts another child
+		if err := unix.Kill(p, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = cmd.Wait()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("the writer noticed nothing")
+		}
+	case <-time.After(limit):
+		t.Fatal("the writer waits for ever")
+	}
+	close(stop)
+	unmount(t, dir)
+	eventually(t, "the loop device is gone", func() bool { return !bound(t, path) })
+	_ = exec.Command("fsck.ext4", "-p", file).Run() // plays the journal, which is status 1
+	run(t, "fsck.ext4", "-fn", file)
+}
+
+func TestSupported(t *testing.T) {
+	needRoot(t)
+	if err := Supported(); err != nil {
+		t.Error(err)
 	}
 }
