@@ -203,7 +203,8 @@ func TestHunt(t *testing.T) {
 			for range 2 {
 				wait.Go(func() {
 					for seed := next.Add(1); seed <= seeds && !t.Failed(); seed = next.Add(1) {
-						told.add(name, terrain, hunt(t, name, terrain, seed))
+						faults, w := hunt(t, name, terrain, seed)
+						told.add(name, terrain, faults, w)
 					}
 				})
 			}
@@ -212,30 +213,40 @@ func TestHunt(t *testing.T) {
 	}
 }
 
-func hunt(t *testing.T, name string, terrain Terrain, seed uint64) []Fault {
+func hunt(t *testing.T, name string, terrain Terrain, seed uint64) ([]Fault, *World) {
 	t.Helper()
 	faults := terrain.Faults(nodesOf(terrain), seed)
-	why, _ := Hunt(terrain, seed, faults)
+	why, w := Hunt(terrain, seed, faults)
 	if why == "" {
-		return faults
+		return faults, w
 	}
 	t.Errorf("%s: seed %d, %d faults: %s\nreplay: make sim NODES=%s HOURS=%g SEED=%d", name, seed, len(faults), why, name, terrain.Long.Hours(), seed)
-	return faults
+	return faults, w
 }
 
-// tally counts what a hunt has tried.
+// tally counts what a hunt has tried, and what came of it.
 type tally struct {
 	mu      sync.Mutex
 	stories map[string]int
 	hours   float64
 	faults  map[Kind]int
+	told    map[string]int // by code
 }
 
-func (y *tally) add(name string, terrain Terrain, faults []Fault) {
+// outcomes are the lines of the operator's log that say how far a story went.
+var outcomes = []string{"isolated", "restored", "node-down", "solo", "yield", "fence-done", "fence-failed", "fence-lied",
+	"group-not-isolated", "final-action", "group-held", "node-quarantined", "maintenance-on"}
+
+func (y *tally) add(name string, terrain Terrain, faults []Fault, w *World) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	if y.stories == nil {
-		y.stories, y.faults = map[string]int{}, map[Kind]int{}
+		y.stories, y.faults, y.told = map[string]int{}, map[Kind]int{}, map[string]int{}
+	}
+	if w != nil {
+		for i := range w.Log {
+			y.told[w.Log[i].Code]++
+		}
 	}
 	y.stories[name]++
 	y.hours += terrain.Long.Hours()
@@ -257,6 +268,9 @@ func (y *tally) print(t *testing.T, took time.Duration) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(y.faults)) {
 		t.Logf("  %-15s %7d times", k, y.faults[k])
+	}
+	for _, code := range outcomes {
+		t.Logf("  %-18s %7d lines of the log", code, y.told[code])
 	}
 }
 
