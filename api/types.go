@@ -213,11 +213,12 @@ type Resource struct {
 
 // Monitor is one monitor, with its state on each node that watches.
 type Monitor struct {
-	Name    cluster.MonitorName `json:"name"`
-	Kind    string              `json:"kind"`
-	Comment string              `json:"comment,omitempty"`
-	Verdict cluster.Verdict     `json:"verdict"` // the worst of all nodes
-	Nodes   []MonitorOnNode     `json:"nodes"`
+	Name    cluster.MonitorName  `json:"name"`
+	Kind    string               `json:"kind"`
+	Comment string               `json:"comment,omitempty"`
+	Verdict cluster.Verdict      `json:"verdict"`          // the worst of all nodes
+	Mirror  cluster.ResourceName `json:"mirror,omitempty"` // the mirror disk that it watches
+	Nodes   []MonitorOnNode      `json:"nodes"`
 }
 
 // MonitorOnNode is what one node's monitor knows.

@@ -80,7 +80,7 @@ func (p *program) root() *cobra.Command {
 	// The default in the texts is the same wherever they are made.
 	root.PersistentFlags().StringVar(&p.socket, "socket", paths.At("").Socket(), "the door of the local daemon; TASUKI_SOCKET sets it too")
 	p.socket = cmp.Or(os.Getenv("TASUKI_SOCKET"), p.dirs.Socket())
-	root.AddCommand(p.status(), p.group(), p.node(), p.maintenance(), p.monitor(), p.fence(), p.guest(), p.request(), p.event(), p.explain(), p.config(),
+	root.AddCommand(p.status(), p.group(), p.node(), p.maintenance(), p.monitor(), p.mirror(), p.fence(), p.guest(), p.request(), p.event(), p.explain(), p.config(),
 		p.init(), p.join(), p.token(), p.link(), p.log(), p.linkNames(), p.daemon(), p.witness(), p.man())
 	root.AddCommand(p.hooks.Lab...)
 	root.InitDefaultHelpCmd()
@@ -160,10 +160,10 @@ the event that led to it in TASUKI_CAUSE, and the line names it as its cause.`,
 
 func (p *program) linkNames() *cobra.Command {
 	var remove bool
-	c := &cobra.Command{Use: "link-names DIR...", Short: "Install clptrnreq, clprexec, clplogcmd, clpgrp and clpstat in directories", Args: args(1, 16, "one to 16 directories"),
-		Long: `Install the clp names in directories, as links to this program, so that scripts
-find them where they expect them. Something else of such a name is left alone and
-ends the command.`,
+	c := &cobra.Command{Use: "link-names DIR...", Short: "Install clptrnreq, clpgrp, clpstat and the like in directories", Args: args(1, 16, "one to 16 directories"),
+		Long: `Install clptrnreq, clprexec, clplogcmd, clpgrp, clpstat, clpmdstat and clpmdctrl in
+directories, as links to this program, so that scripts find them where they expect
+them. Something else of such a name is left alone and ends the command.`,
 		Example: "  tasuki link-names /usr/sbin /opt/nec/clusterpro/bin",
 		RunE: func(_ *cobra.Command, a []string) error {
 			for _, dir := range a {

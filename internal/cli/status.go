@@ -20,10 +20,11 @@ func (p *program) status() *cobra.Command {
 	verbose := false
 	c := p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived",
 		Long: `Show the cluster as this node sees it: the nodes and their networks, the groups
-with the reason why each is where it is, the monitors (what is wrong first), the
-links, and how many more faults can be survived without losing the service. What
-one node sends to another on a network and does not arrive is listed, in each
-direction; -v shows all directions, and how late this node came to what was due.`,
+with the reason why each is where it is, the mirror disks with both copies, the
+monitors (what is wrong first), the links, and how many more faults can be survived
+without losing the service. What one node sends to another on a network and does
+not arrive is listed, in each direction; -v shows all directions, and how late this
+node came to what was due.`,
 		Example: `  tasuki status
   tasuki status -v
   tasuki status --json`, Args: args(0, 0, "no arguments"),
@@ -97,6 +98,12 @@ func (p *program) printStatus(s *api.Status, verbose bool) {
 	}
 	for _, g := range s.Groups {
 		p.printGroup(&g, w)
+	}
+	if len(s.Mirrors) > 0 {
+		fmt.Fprintln(p.out, "\nmirror disks")
+	}
+	for _, m := range s.Mirrors {
+		p.printMirror(&m, w)
 	}
 	if len(s.Monitors) > 0 {
 		fmt.Fprintln(p.out, "\nmonitors")

@@ -33,7 +33,7 @@ const (
 const waitMost = time.Hour
 
 // names are the commands, in the order in which they are installed.
-var names = []string{"clptrnreq", "clprexec", "clplogcmd", "clpgrp", "clpstat"}
+var names = []string{"clptrnreq", "clprexec", "clplogcmd", "clpgrp", "clpstat", "clpmdstat", "clpmdctrl"}
 
 // Is says whether a program of that name is one of these commands.
 func Is(argv0 string) bool { return slices.Contains(names, filepath.Base(argv0)) }
@@ -53,7 +53,7 @@ type run struct {
 func Main(ctx context.Context, argv []string, stdout, stderr io.Writer, socket string) int {
 	r := &run{ctx: ctx, name: filepath.Base(argv[0]), args: argv[1:], out: stdout, client: client.Unix(socket),
 		cause: cluster.EventID(os.Getenv("TASUKI_CAUSE"))}
-	f := map[string]func() error{"clptrnreq": r.trnreq, "clprexec": r.rexec, "clplogcmd": r.logcmd, "clpgrp": r.grp, "clpstat": r.stat}[r.name]
+	f := map[string]func() error{"clptrnreq": r.trnreq, "clprexec": r.rexec, "clplogcmd": r.logcmd, "clpgrp": r.grp, "clpstat": r.stat, "clpmdstat": r.mdstat, "clpmdctrl": r.mdctrl}[r.name]
 	if f == nil {
 		fmt.Fprintf(stderr, "error: %s is not a command of Tasuki\n", r.name)
 		return exitUsage

@@ -110,7 +110,7 @@ func (p *page) status(s *api.Status) {
 	}
 	p.b.WriteString("  <monitor>\n")
 	for _, m := range s.Monitors {
-		p.line(4, "", string(m.Name), nameMax, false, verdictWord(m.Verdict), m.Comment)
+		p.line(4, "", string(m.Name), nameMax, false, monitorWord(s, &m), m.Comment)
 	}
 }
 
@@ -160,7 +160,7 @@ func (p *page) monitorMap(s *api.Status, only string) {
 		if only != "" && string(m.Name) != only {
 			continue
 		}
-		p.line(4, "", string(m.Name), nameMax, true, verdictWord(m.Verdict), m.Comment)
+		p.line(4, "", string(m.Name), nameMax, true, monitorWord(s, &m), m.Comment)
 		for _, n := range m.Nodes {
 			p.line(6, "", string(n.Node), nestedMax, false, verdictWord(n.Verdict), n.Text)
 		}

@@ -340,6 +340,9 @@ func (m *Machine) takeVerdicts(from cluster.NodeName, vs []verdictOf) {
 
 func (m *Machine) monitorStatus(c *config.Monitor) api.Monitor {
 	out := api.Monitor{Name: c.Name, Kind: string(c.Kind), Comment: c.Comment, Verdict: cluster.VerdictUnknown}
+	if c.Mirror != nil {
+		out.Mirror = c.Mirror.Resource
+	}
 	for _, n := range c.Nodes {
 		on := api.MonitorOnNode{Node: n, Verdict: cluster.VerdictUnknown}
 		if w := m.watches[c.Name]; n == m.self && w != nil {
