@@ -7,6 +7,8 @@
 # make mutants  build deliberate bugs, and let the hunt find each
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
 # make bench-failover, bench-overload: figures for docs/performance.md (root)
+# make test-vm  the tests that need the kernel's nbd, in a guest that has it (QEMU without KVM will do; root, to install that);
+#               KERNEL=folder of another kernel's unpacked package
 # make golden   write the expected output of tests anew; look at the difference before you keep it
 
 SHELL := /bin/bash
@@ -27,7 +29,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-overload golden man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -76,6 +78,16 @@ bench-overload: build packages
 
 golden:
 	CGO_ENABLED=0 $(GO) test -count=1 $$(grep -rlE 'flag\.Bool\("update"' --include='*_test.go' $(SOURCES) | xargs -r -n 1 dirname | sort -u | sed 's,^,./,') -update
+
+test-vm: PACKAGES := qemu-system-x86 e2fsprogs xz-utils
+test-vm: packages $(if $(KERNEL),,out/vm)
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout $(TEST_TIMEOUT) -run '^TestVM$$' ./internal/mirror/front/nbd -args -vm $(abspath $(or $(KERNEL),out/vm))
+
+# Debian's kernel for guests, unpacked and not installed.
+out/vm: | packages
+	rm -rf $@.part; mkdir -p $@.part
+	cd $@.part; apt-get download -q $$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p'); dpkg-deb -x *.deb .
+	mv $@.part $@
 
 man: build
 	mkdir -p out/man

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,10 +123,6 @@ func (k *fake) heard() []string {
 	said := k.said
 	k.said = nil
 	return said
-}
-
-func options(log *bytes.Buffer) Options {
-	return Options{Identity: "tasuki:md1", Dead: 90 * time.Second, Requeue: time.Second, Log: slog.New(slog.NewTextHandler(log, nil))}
 }
 
 // serving serves a front end until it ends by itself.
@@ -313,7 +308,7 @@ func TestWhatTheKernelRefuses(t *testing.T) {
 	}
 }
 
-func TestKernelWithoutNBD(t *testing.T) {
+func TestNoNBD(t *testing.T) {
 	conn := genltest.Dial(func(genetlink.Message, netlink.Message) ([]genetlink.Message, error) {
 		return nil, genltest.Error(int(unix.ENOENT))
 	})
