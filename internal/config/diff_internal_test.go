@@ -85,18 +85,9 @@ func TestDiffSeesEveryField(t *testing.T) {
 				walk(fmt.Sprintf("%s[%d]", path, i), func(f *File) reflect.Value { return v(f).Index(i) })
 			}
 		case reflect.Map:
-			elem := probe.Type().Elem()
-			for i := range max(1, fieldCount(elem)) {
+			for i := range max(1, fieldCount(probe.Type().Elem())) {
 				changed := load()
-				other := reflect.New(elem).Elem()
-				key := v(changed).MapKeys()[0]
-				other.Set(v(changed).MapIndex(key))
-				if elem.Kind() == reflect.Struct {
-					alter(other.Field(i))
-				} else {
-					alter(other)
-				}
-				v(changed).SetMapIndex(key, other)
+				alterEntry(v(changed), i)
 				check(t, old, changed, path, unused)
 				n++
 			}
@@ -111,6 +102,18 @@ func TestDiffSeesEveryField(t *testing.T) {
 	if n < 80 {
 		t.Errorf("only %d fields were tried", n)
 	}
+}
+
+// alterEntry changes the first entry of a map: it, or its i-th field.
+func alterEntry(m reflect.Value, i int) {
+	key, other := m.MapKeys()[0], reflect.New(m.Type().Elem()).Elem()
+	other.Set(m.MapIndex(key))
+	if other.Kind() == reflect.Struct {
+		alter(other.Field(i))
+	} else {
+		alter(other)
+	}
+	m.SetMapIndex(key, other)
 }
 
 func fieldCount(t reflect.Type) int {

@@ -161,10 +161,6 @@ func (s *Scenario) do(words []string) error {
 			return e
 		}
 		w.step(w.nodes[node], engine.Event{Alone: &engine.Alone{Author: "admin", Reason: strings.Join(args[1:], " ")}})
-	case "insync":
-		return s.inSync(args)
-	case "expect-insync", "expect-refused":
-		return s.expectMirror(words[0], args)
 	case "shared":
 		w.shared = true
 	case "exclusive":
@@ -280,6 +276,12 @@ func (s *Scenario) probe(verb string, args []string) error {
 }
 
 func (s *Scenario) ask(verb string, args []string) error {
+	switch verb {
+	case "insync":
+		return s.inSync(args)
+	case "expect-insync", "expect-refused":
+		return s.expectMirror(verb, args)
+	}
 	kinds := map[string]admission.Kind{"move": admission.GroupMove, "failover": admission.GroupFailover, "start": admission.GroupStart,
 		"stop": admission.GroupStop, "restart": admission.GroupRestart, "clear": admission.GroupClear, "release": admission.GroupRelease, "release-node": admission.NodeRelease}
 	name, refused := strings.CutSuffix(verb, "!")
