@@ -43,6 +43,13 @@ func (s *Stage) Play(ctx context.Context, run Run) (*Report, error) {
 	if _, err := p.Await(ctx, int(calm/Every)); err != nil {
 		return nil, err
 	}
+	var w *Writing
+	if s.Mirror {
+		if w, err = s.Write(ctx, lanes, ns.DialContext); err != nil {
+			return nil, err
+		}
+		defer w.stop()
+	}
 	pulled := time.Now()
 	if err := s.Lab.Pull(ctx, s.Host, run.NIC); err != nil {
 		return nil, err
@@ -62,7 +69,11 @@ func (s *Stage) Play(ctx context.Context, run Run) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewReport(c, pulled, p.Samples(), events, []string{s.Resource})
+	r, err := NewReport(c, pulled, p.Samples(), events, []string{s.Resource})
+	if err == nil && w != nil {
+		r.Writes, err = w.Stop(ctx, pulled)
+	}
+	return r, err
 }
 
 func (s *Stage) other(n cluster.NodeName) cluster.NodeName {
@@ -148,7 +159,8 @@ type Summary struct {
 	OwnMSOfRuns  []float64 `json:"own_ms_of_runs"`
 }
 
-// Summarize returns the last run's report with the medians of all.
+// Summarize returns the last run's report with the medians of all, and the
+// writes of all.
 func Summarize(reports []*Report) (*Summary, error) {
 	if len(reports) == 0 {
 		return nil, fmt.Errorf("nothing was run")
@@ -156,8 +168,12 @@ func Summarize(reports []*Report) (*Summary, error) {
 	s := &Summary{Report: reports[len(reports)-1], Runs: len(reports),
 		MedianOwnMS:  Median(reports, func(r *Report) float64 { return r.OwnMS }),
 		MedianOutage: Median(reports, func(r *Report) float64 { return r.OutageMS })}
+	last := *s.Report
+	last.Writes = nil
 	for _, r := range reports {
 		s.OwnMSOfRuns = append(s.OwnMSOfRuns, r.OwnMS)
+		last.Writes = last.Writes.add(r.Writes)
 	}
+	s.Report = &last
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/examples"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 )
 
@@ -325,5 +327,46 @@ func TestOriginalMatchesItself(t *testing.T) {
 		if l.Missing() || *l.AfterMS != float64(i) || l.Text != original[i].text {
 			t.Errorf("%+v", l)
 		}
+	}
+}
+
+// The numbers of the writes are at the top of the demo's JSON where there is a
+// mirror disk, also if they are 0, and nowhere else.
+func TestWritesInJSON(t *testing.T) {
+	r := func(w *Writes) *Report { return &Report{OutageMS: 10, Writes: w} }
+	for name, c := range map[string]struct {
+		reports []*Report
+		want    string
+	}{
+		"no mirror disk": {[]*Report{r(nil), r(nil)}, ""},
+		"one run":        {[]*Report{r(&Writes{Acknowledged: 7, OutageMS: 3})}, `"writes_acknowledged":7,"writes_lost":0,"writes_twice":0,"write_outage_ms":3`},
+		"two runs":       {[]*Report{r(&Writes{7, 1, 2, 30}), r(&Writes{5, 0, 0, 20})}, `"writes_acknowledged":12,"writes_lost":1,"writes_twice":2,"write_outage_ms":30`},
+	} {
+		sum, err := Summarize(c.reports)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := strings.Contains(string(data), "writes_"); !strings.Contains(string(data), c.want) || has != (c.want != "") {
+			t.Errorf("%s: %s", name, data)
+		}
+	}
+}
+
+func TestHasMirror(t *testing.T) {
+	file, err := examples.Files.ReadFile("vmcluster.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := strings.Replace(string(file), "      exec: #", `      md: {kind: mirror-disk, data: /dev/sda4, meta: /dev/sda3, mount: /data, fs: ext3}
+      exec: #`, 1)
+	if has, err := hasMirror("with.yaml", []byte(with)); !has || err != nil {
+		t.Error(has, err)
+	}
+	if _, err := hasMirror("bad.yaml", []byte("cluster: [")); err == nil {
+		t.Error("nonsense is read")
 	}
 }

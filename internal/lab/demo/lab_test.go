@@ -28,7 +28,9 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestProberInALab(t *testing.T) {
+// single starts a lab of one node and a client.
+func single(t *testing.T) *lab.Lab {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
 			t.Fatal("needs root: CI must run the lab tests as root")
@@ -44,6 +46,11 @@ func TestProberInALab(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return l
+}
+
+func TestProberInALab(t *testing.T) {
+	l := single(t)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "n1 at your service") })}
 	must(t, l.Do(t.Context(), "n1", func() error {
 		listener, err := net.Listen("tcp", ":80")
@@ -78,4 +85,59 @@ func TestProberInALab(t *testing.T) {
 		t.Errorf("%+v, %v long, plugged in at %v", o, o.Length(), plugged)
 	}
 	t.Logf("pulled for %v, measured %v, %d of %d requests failed, %d late", plugged.Sub(pulled), o.Length(), o.Failed, o.Sent, p.Late())
+}
+
+// The business of the demo on a disk that is nobody's copy: it serves what is on
+// the disk, and what it acknowledged outlives the power of its node.
+func TestWritesOverAPowerCut(t *testing.T) {
+	l := single(t)
+	ctx := t.Context()
+	s := &Stage{Lab: l, Guests: []string{"n1"}, Client: "client", URL: "http://10.30.1.1/", Group: "g", Resource: "web", Mirror: true}
+	do := func(argv ...string) {
+		t.Helper()
+		_, err := s.Do(ctx, "n1", argv...)
+		must(t, err)
+	}
+	must(t, s.Scripts(ctx, "n1"))
+	do("mkfs.ext3", "-q", "/dev/sda4")
+	from, err := l.Namespace(ctx, "client")
+	must(t, err)
+	var w *Writing
+	var cut time.Time
+	const cuts = 2
+	for i := range cuts + 1 {
+		do("mount", "/dev/sda4", "/data")
+		do(etc + "/scripts/g/web/start.sh")
+		do(etc + "/scripts/g/web/start.sh") // it runs already
+		if w == nil {
+			w, err = s.Write(ctx, 4, from.DialContext)
+			must(t, err)
+			t.Cleanup(w.stop)
+		}
+		soon, cancel := context.WithTimeout(ctx, 20*time.Second)
+		must(t, w.Await(soon, "n1", 50))
+		cancel()
+		if i < cuts {
+			cut = time.Now()
+			must(t, l.Kill(ctx, "n1"))
+			must(t, l.Boot(ctx, "n1"))
+		}
+	}
+	do("test", "-s", "/data/htdocs/index.html")
+	p := &Prober{URL: s.URL, Dial: from.DialContext}
+	asking, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	go func() { p.Run(asking) }()
+	if node, err := p.Await(asking, 5); err != nil || node != "n1" {
+		t.Error(node, err)
+	}
+	got, err := w.Stop(ctx, cut)
+	must(t, err)
+	if got.Acknowledged < 50*(cuts+1) || got.Lost != 0 || got.OutageMS < 10 {
+		t.Errorf("%+v", got)
+	}
+	t.Log(got.text())
+	do(etc + "/scripts/g/web/stop.sh")
+	do("umount", "/data") // nobody has it open any more
+	do(etc + "/scripts/g/web/stop.sh")
 }

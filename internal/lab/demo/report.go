@@ -27,6 +27,7 @@ type Report struct {
 	Failed   int         `json:"failed"`   // of them without an answer
 	Others   int         `json:"other_outages"`
 	Events   []api.Event `json:"events"`
+	*Writes              // nil where the group has no mirror disk
 }
 
 // Part is a slice of the outage.
@@ -188,6 +189,9 @@ func (r *Report) Write(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "\nThe client was without an answer for %.1f ms (%d of %d requests failed); the original took 24 s.\n", r.OutageMS, r.Failed, r.Requests)
 	fmt.Fprintf(w, "%s answered before, %s after. Without the run time of the scripts: %.1f ms.\n\n", r.Before, r.After, r.OwnMS)
+	if r.Writes != nil {
+		fmt.Fprintf(w, "%s\n\n", r.Writes.text())
+	}
 	longest := 1.0
 	for _, p := range r.Parts {
 		longest = max(longest, p.MS)

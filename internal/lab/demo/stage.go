@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 	"time"
 
@@ -28,6 +27,9 @@ type Stage struct {
 	Names    []string
 	Group    string // as renamed
 	Resource string // the script resource, as renamed
+	// Mirror says that the group has a mirror disk on /data: then the business
+	// keeps its data there. Build finds it in the cluster file.
+	Mirror bool
 }
 
 // Reference returns the stage of the reference scenario for a lab of the
@@ -68,30 +70,39 @@ func (s *Stage) Do(ctx context.Context, machine string, argv ...string) (string,
 	return string(r.Stdout), nil
 }
 
-// copyScripts copies all files below a directory of the examples.
-func (s *Stage) copyScripts(ctx context.Context, machine, from, to string) error {
-	return fs.WalkDir(examples.Files, from, func(name string, d fs.DirEntry, err error) error {
+// copyScripts copies all files below a directory, with the names of this stage.
+// to is what stands before their names, as a rule a directory with its slash.
+func (s *Stage) copyScripts(ctx context.Context, machine string, files fs.FS, from, to string) error {
+	names := strings.NewReplacer(s.Names...)
+	return fs.WalkDir(files, from, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		data, err := s.example(name)
+		data, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err
 		}
-		rest := strings.NewReplacer(s.Names...).Replace(strings.TrimPrefix(name, from))
-		return s.Lab.WriteFile(ctx, machine, path.Join(to, rest), 0o755, data)
+		path := to + names.Replace(strings.TrimPrefix(name, from+"/"))
+		return s.Lab.WriteFile(ctx, machine, path, 0o755, []byte(names.Replace(string(data))))
 	})
 }
 
 // Build installs everything and waits until the group is active and the host
 // can reach both guests. say is told each step.
 func (s *Stage) Build(ctx context.Context, say func(string)) error {
+	file, err := s.example("vmcluster.yaml")
+	if err != nil {
+		return err
+	}
+	if s.Mirror, err = hasMirror("vmcluster.yaml", file); err != nil {
+		return err
+	}
 	for _, g := range s.Guests {
 		say("install " + g)
 		if err := s.Scripts(ctx, g); err != nil {
 			return err
 		}
-		if err := s.copyScripts(ctx, g, "scripts/clptrnreq", requestDir); err != nil {
+		if err := s.copyScripts(ctx, g, examples.Files, "scripts/clptrnreq", requestDir+"/"); err != nil {
 			return err
 		}
 		if err := s.names(ctx, g); err != nil {
@@ -99,14 +110,10 @@ func (s *Stage) Build(ctx context.Context, say func(string)) error {
 		}
 	}
 	say("install " + s.Host)
-	if err := s.copyScripts(ctx, s.Host, "scripts/monitor.s", etc+"/scripts/monitor.s"); err != nil {
+	if err := s.copyScripts(ctx, s.Host, examples.Files, "scripts/monitor.s", etc+"/scripts/monitor.s/"); err != nil {
 		return err
 	}
 	if err := s.names(ctx, s.Host); err != nil {
-		return err
-	}
-	file, err := s.example("vmcluster.yaml")
-	if err != nil {
 		return err
 	}
 	if err := s.Cluster(ctx, file, say, s.Guests...); err != nil {
@@ -133,11 +140,6 @@ func (s *Stage) Cluster(ctx context.Context, file []byte, say func(string), mach
 		}
 	}
 	return nil
-}
-
-// Scripts installs the business's start and stop scripts on a machine.
-func (s *Stage) Scripts(ctx context.Context, machine string) error {
-	return s.copyScripts(ctx, machine, "scripts/failover/exec", path.Join(etc, "scripts", s.Group, s.Resource))
 }
 
 func (s *Stage) names(ctx context.Context, machine string) error {

@@ -2,12 +2,13 @@ package labcli
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
@@ -84,9 +85,7 @@ func playDemo(ctx context.Context, o demoOptions, out io.Writer, say func(string
 		return err
 	}
 	if o.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(sum)
+		return errors.Join(writeJSON(out, sum), lost(sum))
 	}
 	if err := sum.Write(out); err != nil {
 		return err
@@ -100,5 +99,16 @@ func playDemo(ctx context.Context, o demoOptions, out io.Writer, say func(string
 			fmt.Fprintf(out, "  bin/tasuki lab %s\n", line)
 		}
 	}
-	return nil
+	return lost(sum)
+}
+
+// lost is the error that a write that was acknowledged is not there any more.
+func lost(sum *demo.Summary) error {
+	if sum.Writes == nil || sum.Writes.Lost == 0 {
+		return nil
+	}
+	return &api.Error{
+		Code: "writes-lost", Message: fmt.Sprintf("%d of %d acknowledged writes are lost", sum.Writes.Lost, sum.Writes.Acknowledged),
+		Hint: "run it with --keep, and read /data/journal of both guests",
+	}
 }

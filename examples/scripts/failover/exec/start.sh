@@ -1,10 +1,14 @@
 #!/bin/bash
 # Starts the business: an Apache of its own (Debian: apache2-bin) that answers
-# on port 80 with the name of this node. Ends with 0 when it answers, also if it
+# on port 80 with the name of this node. Its documents are on DATA where that is
+# mounted, as that of a mirror disk is before this script runs. Ends with 0 when it answers, also if it
 # did so before; with 1 when it does not within LIMIT seconds. stop.sh stops it.
 
 NODE=$(hostname)
 RUN=/run/tasuki-apache/$NODE
+DATA=/data
+DOCUMENTS=$RUN/htdocs
+mountpoint -q "$DATA" && DOCUMENTS=$DATA/htdocs
 PORT=80
 LIMIT=30
 
@@ -32,9 +36,9 @@ if answers; then
 	exit 1
 fi
 
-mkdir -p "$RUN/htdocs" || exit 1
-chmod 755 /run/tasuki-apache "$RUN" "$RUN/htdocs"
-echo "$NODE" >"$RUN/htdocs/index.html"
+mkdir -p "$RUN" "$DOCUMENTS" || exit 1
+chmod 755 /run/tasuki-apache "$RUN" "$DOCUMENTS"
+echo "$NODE" >"$DOCUMENTS/index.html" || exit 1
 cat >"$RUN/apache2.conf" <<END
 ServerRoot $RUN
 PidFile $RUN/apache2.pid
@@ -47,7 +51,7 @@ LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so
 StartServers 1
 GracefulShutdownTimeout 5
-DocumentRoot $RUN/htdocs
+DocumentRoot $DOCUMENTS
 DirectoryIndex index.html
 ErrorLog $RUN/error.log
 DefaultRuntimeDir $RUN

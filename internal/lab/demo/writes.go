@@ -1,0 +1,134 @@
+package demo
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"strconv"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/examples"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/lab/ledger"
+)
+
+// scripts start and stop the business where it has a mirror disk.
+//
+//go:embed scripts
+var scripts embed.FS
+
+// ledgerPort is where scripts/start.sh has the ledger listen, and lanes how many
+// writes are under way at a time in the demo.
+const (
+	ledgerPort = "8090"
+	lanes      = 4
+)
+
+// Writes is what became of the writes of a client.
+type Writes struct {
+	Acknowledged int     `json:"writes_acknowledged"`
+	Lost         int     `json:"writes_lost"`     // of them; not in the file at the end
+	Twice        int     `json:"writes_twice"`    // there twice, since the first answer was lost
+	OutageMS     float64 `json:"write_outage_ms"` // the longest time without an acknowledgement
+}
+
+// hasMirror says whether a group of a cluster file has a mirror disk.
+func hasMirror(name string, file []byte) (bool, error) {
+	f, errs := config.Parse(name, file)
+	if f == nil {
+		return false, errs
+	}
+	for _, g := range f.Groups {
+		for _, r := range g.Resources {
+			if r.MirrorDisk != nil {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Scripts installs the business's start and stop scripts on a machine: Apache,
+// and the ledger if the group has a mirror disk.
+func (s *Stage) Scripts(ctx context.Context, machine string) error {
+	to := path.Join(etc, "scripts", s.Group, s.Resource) + "/"
+	if s.Mirror {
+		if err := s.copyScripts(ctx, machine, scripts, "scripts", to); err != nil {
+			return err
+		}
+		to += "apache-"
+	}
+	return s.copyScripts(ctx, machine, examples.Files, "scripts/failover/exec", to)
+}
+
+// Writing is a client that writes to the ledger all the time.
+type Writing struct {
+	*ledger.Writer
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// Write starts a writer with so many lanes, dialing from a machine's network,
+// and returns when it is acknowledged.
+func (s *Stage) Write(ctx context.Context, lanes int, dial func(ctx context.Context, network, address string) (net.Conn, error)) (*Writing, error) {
+	target, err := url.Parse(s.URL)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writing{ended: make(chan error, 1), Writer: &ledger.Writer{
+		URL:  "http://" + net.JoinHostPort(target.Hostname(), ledgerPort),
+		Name: strconv.FormatInt(time.Now().UnixNano(), 36), Lanes: lanes, Dial: dial,
+	}}
+	running, stop := context.WithCancel(ctx)
+	w.stop = stop
+	go func() { w.ended <- w.Run(running) }()
+	soon, cancel := context.WithTimeout(ctx, untilMost)
+	defer cancel()
+	if err := w.Await(soon, "", max(lanes, 1)); err != nil {
+		stop()
+		return nil, err
+	}
+	return w, nil
+}
+
+// Stop stops it, and says which writes are in the file of whoever serves it now.
+// The outage is the longest one that ended after since.
+func (w *Writing) Stop(ctx context.Context, since time.Time) (*Writes, error) {
+	w.stop()
+	if err := <-w.ended; err != nil {
+		return nil, err
+	}
+	res, err := w.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var samples []Sample
+	for _, a := range w.Acks() {
+		samples = append(samples, Sample{Sent: a.Sent, Done: a.Done, Node: a.Node})
+	}
+	out := &Writes{Acknowledged: res.Acknowledged, Lost: len(res.Lost), Twice: res.Twice}
+	if o, found := longest(samples, since); found {
+		out.OutageMS = ms(o.Length())
+	}
+	return out, nil
+}
+
+// add joins what became of the writes of several runs.
+func (w *Writes) add(o *Writes) *Writes {
+	if w == nil || o == nil {
+		return o
+	}
+	return &Writes{w.Acknowledged + o.Acknowledged, w.Lost + o.Lost, w.Twice + o.Twice, max(w.OutageMS, o.OutageMS)}
+}
+
+func (w *Writes) text() string {
+	text := fmt.Sprintf("%d writes were acknowledged to it, and %d of them are lost. The longest time without an acknowledgement was %.1f ms.",
+		w.Acknowledged, w.Lost, w.OutageMS)
+	if w.Twice > 0 {
+		text += fmt.Sprintf(" %d stand there twice: the answer was lost, and the client asked again.", w.Twice)
+	}
+	return text
+}
