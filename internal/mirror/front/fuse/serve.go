@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,9 +13,9 @@ import (
 
 // thread takes requests from the kernel and does each before it takes the next,
 // until the connection ends. The answer is given by whoever completes the request.
+// Between two system calls the goroutine is not bound to its thread: the binding
+// was measured to cost, not to save, switches of threads.
 func (f *Front) thread() {
-	runtime.LockOSThread() // it is in a system call nearly always
-	defer runtime.UnlockOSThread()
 	for {
 		s := f.slots.get()
 		if s == nil {
