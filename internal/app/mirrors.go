@@ -20,10 +20,9 @@ func (d *Daemon) askMirror(a resource.MirrorAsk) {
 	d.post(engine.Event{Mirror: &engine.MirrorAsk{Resource: a.Resource, Epoch: a.Epoch, Base: a.Base, InSync: a.InSync, Why: a.Why, Cause: a.Cause}})
 }
 
-// mirrorStatus passes on what a copy says of itself. It may be lost, as the next
-// one comes soon.
+// mirrorStatus passes on what a copy says of itself.
 func (d *Daemon) mirrorStatus(s resource.MirrorStatus) {
-	d.loop.Offer(engine.Event{MirrorStatus: &engine.MirrorStatus{Resource: s.Resource, Copy: s.Copy}})
+	d.post(engine.Event{MirrorStatus: &engine.MirrorStatus{Resource: s.Resource, Copy: s.Copy}})
 }
 
 // tellMirrors hands what is agreed on about mirror disks to their driver, in

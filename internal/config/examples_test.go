@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,15 +158,49 @@ func TestExamples(t *testing.T) {
 	for _, path := range files {
 		example(t, filepath.Base(path))
 	}
-	if w := example(t, "minimal.yaml").Warnings(); len(w) != 0 {
-		t.Errorf("minimal.yaml: unexpected warnings: %v", w)
+	for _, good := range []string{"minimal.yaml", "mirror.yaml"} {
+		if w := example(t, good).Warnings(); len(w) != 0 {
+			t.Errorf("%s: unexpected warnings: %v", good, w)
+		}
 	}
+	mirror(t, example(t, "mirror.yaml"))
 	data, err := os.ReadFile(filepath.Join(examples, "minimal.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(data), "\n"); n > 35 {
 		t.Errorf("minimal.yaml has %d lines; two nodes and a group must fit into about 30", n)
+	}
+}
+
+// mirror compares the mirror disk of the reference scenario with the values that
+// an administrator of one expects where he writes none.
+func mirror(t *testing.T, f *config.File) {
+	t.Helper()
+	want := &config.MirrorDisk{
+		MirrorDevices: config.MirrorDevices{Data: "/dev/sda4", Meta: "/dev/sda3"}, Mount: "/data", FS: config.FSExt3,
+		MountTimeout: 180 * time.Second, MountRetries: 3, UmountTimeout: 120 * time.Second, UmountRetries: 3,
+		Fsck: config.FsckAuto, InitialCopy: true, Mode: config.MirrorSync, Queue: 2048 << 10, Port: 29051,
+		Compression: config.CompressionOff, FrontEnd: config.FrontEndAuto, SplitBrain: config.SplitBrainNone,
+		PeerTimeout: time.Second, IOTimeout: 30 * time.Second,
+	}
+	g := f.Group("failover")
+	if d := cmp.Diff(want, g.Resource("md").MirrorDisk); d != "" {
+		t.Errorf("(-scenario +example):\n%s", d)
+	}
+	for _, n := range []cluster.MonitorName{"mdw1", "mdnw1"} {
+		m := f.Monitor(n)
+		if d := cmp.Diff(quietLadder, m.Recovery); d != "" || !m.Target.Cluster || m.Mirror.Resource != "md" || !slices.Equal(m.Nodes, g.Nodes) || m.Interval == 0 {
+			t.Errorf("%+v\n%s", m, d)
+		}
+	}
+}
+
+// The devices of a node are its own where it names them.
+func TestMirrorDevicesOfANode(t *testing.T) {
+	m := config.MirrorDisk{MirrorDevices: config.MirrorDevices{Data: "/d", Meta: "/m"}, PerNode: map[cluster.NodeName]config.MirrorDevices{"b": {Data: "/other"}}}
+	if a, b := m.On("a"), m.On("b"); a != (config.MirrorDevices{Data: "/d", Meta: "/m"}) || b != (config.MirrorDevices{Data: "/other", Meta: "/m"}) {
+		t.Errorf("%+v %+v", a, b)
 	}
 }
 
