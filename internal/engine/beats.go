@@ -448,9 +448,9 @@ func (m *Machine) mayStartAlone() bool {
 
 // expired says whether the node's groups may be taken over as far as is known
 // here: its lease has run out and, if the file wants that proof, it is confirmed
-// to be off.
+// to be off. That alone is not enough: a fence device may confirm what is not so.
 func (m *Machine) expired(n cluster.NodeName) bool {
-	return m.fenced(n) || m.leaseOver(n) && !m.wantsProof(n)
+	return m.leaseOver(n) && (m.fenced(n) || !m.wantsProof(n))
 }
 
 // leaseOver says whether a node is silent, and what a majority promised it has

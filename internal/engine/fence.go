@@ -72,7 +72,9 @@ func (m *Machine) takeFenced(d Fenced) {
 		return
 	}
 	f.off = m.now
-	m.voter.Release(d.Node)
+	if m.peer(d.Node).heard <= f.tried { // else our promise stands, whatever the device says
+		m.voter.Release(d.Node)
+	}
 	m.event(cluster.LevelWarn, "nm", "fence-done", f.begun, fields, "%s has been forced off, which was confirmed (%d ms).", d.Node, d.Took.Milliseconds())
 }
 

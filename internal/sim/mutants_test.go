@@ -26,7 +26,8 @@ type mutant struct {
 // mutants are bugs that a change could bring in without any other test seeing it.
 var mutants = []mutant{
 	{"a voter keeps no promise", "lease/lease.go", "return since.Add(Promise(lease))", "return since", "three"},
-	{"a takeover does not wait for the fence", "engine/beats.go", " && !m.wantsProof(n)", "", "forced"},
+	{"a takeover does not wait for the fence", "engine/beats.go", " && (m.fenced(n) || !m.wantsProof(n))", "", "forced"},
+	{"a fence device is believed whatever is heard", "engine/beats.go", "return m.leaseOver(n) && (m.fenced(n)", "return m.fenced(n) || m.leaseOver(n) && (false", "lies"},
 	{"a promise has no margin for drift", "lease/lease.go", "return lease + lease/Margin", "return lease - lease/Margin", "witness"},
 	{"a voter that restarted is bound by nothing", "lease/lease.go", "return &Voter{started: now,", "return &Voter{", "three"},
 	{"the lease counts from the answer, not from the sending", "engine/beats.go", "m.holder.Acked(in.From, b.Ack)", "m.holder.Acked(in.From, m.now)", "three"},
