@@ -23,6 +23,12 @@ const (
 	FileSpec   = "spec"    // Spec, written by the daemon before the process starts
 	FileActive = "active"  // the Activation of an active copy, written by the process
 	FileFault  = "fault"   // faults of the disks, in a lab
+	FileKeeper = "keeper"  // locked by the keeper as long as it lives
+	// FileFrozen is there while the daemon wants the copy frozen: it is made before
+	// Freeze and removed before Thaw, and by no process. A process that starts looks
+	// for it after it listens at FileSocket, and before it takes up a request: so
+	// whoever makes it either reaches the process, or the process sees it.
+	FileFrozen = "frozen"
 )
 
 // Dir is the directory of a mirror disk below that for running state.
