@@ -196,6 +196,23 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestFlushThatFailed: after a flush that failed nothing is called durable any more.
+func TestFlushThatFailed(t *testing.T) {
+	d := mustOpen(t, newFile(t, mib), Options{Buffered: true})
+	f := d.(*file)
+	f.noSync.Store(true) // as on a kernel that has no durable write: it flushes
+	write(t, d, 0, filled(4096, 'a'), true)
+	failed := error(syscall.EIO)
+	f.failed.Store(&failed)
+	for name, err := range map[string]error{"flush": d.Flush(), "durable write": d.WriteAt(filled(4096, 'b'), 0, true)} {
+		if Errno(err) != syscall.EIO || !strings.Contains(err.Error(), "an earlier flush failed") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	expect(t, d, 0, 4096, 'a')
+	write(t, d, 0, filled(4096, 'c'), false)
+}
+
 func TestFileGivesSpaceBack(t *testing.T) {
 	path := newFile(t, 8*mib)
 	d := mustOpen(t, path, Options{Buffered: true})

@@ -280,88 +280,105 @@ func TestFollow(t *testing.T) {
 	expect(t, m, 0, 512, 'f')
 }
 
+// cutModel is a disk with a volatile cache, and what each of its sectors may
+// hold. All bytes of a sector are the same.
+type cutModel struct {
+	disk  *FaultDisk
+	last  byte
+	now   [cutSectors]byte          // what a sector reads as
+	legal [cutSectors]map[byte]bool // what it may hold after a power cut
+}
+
+const cutSectors, cutSector = 32, 512
+
+func (m *cutModel) put(from, n int, c byte, durable bool) {
+	for i := from; i < from+n; i++ {
+		if m.now[i] = c; durable {
+			clear(m.legal[i])
+		}
+		m.legal[i][c] = true
+	}
+}
+
+// span draws a range, in sectors and in bytes.
+func (m *cutModel) span(t *rapid.T) (from, n int, off, size int64) {
+	from = rapid.IntRange(0, cutSectors-1).Draw(t, "from")
+	n = rapid.IntRange(1, min(8, cutSectors-from)).Draw(t, "n")
+	return from, n, int64(from) * cutSector, int64(n) * cutSector
+}
+
+func (m *cutModel) write(t *rapid.T) {
+	from, n, off, size := m.span(t)
+	durable := rapid.Bool().Draw(t, "durable")
+	m.last++
+	if err := m.disk.WriteAt(filled(int(size), m.last), off, durable); err != nil {
+		t.Fatal(err)
+	}
+	m.put(from, n, m.last, durable)
+}
+
+func (m *cutModel) zero(t *rapid.T) {
+	from, n, off, size := m.span(t)
+	if err := m.disk.Zero(off, size); err != nil {
+		t.Fatal(err)
+	}
+	m.put(from, n, 0, false)
+}
+
+func (m *cutModel) flush(t *rapid.T) {
+	if err := m.disk.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range m.now {
+		m.put(i, 1, c, true)
+	}
+}
+
+func (m *cutModel) crash(t *rapid.T) {
+	if err := m.disk.Crash(rapid.Uint64().Draw(t, "seed")); err != nil {
+		t.Fatal(err)
+	}
+	m.disk.Restart()
+	for i, c := range m.look(t) {
+		if !m.legal[i][c] {
+			t.Fatalf("sector %d holds %d, legal is %v", i, c, m.legal[i])
+		}
+		m.put(i, 1, c, true)
+	}
+}
+
+func (m *cutModel) check(t *rapid.T) {
+	if is := m.look(t); is != m.now {
+		t.Fatalf("reads as %v, want %v", is, m.now)
+	}
+}
+
+// look reads the disk.
+func (m *cutModel) look(t *rapid.T) (is [cutSectors]byte) {
+	b := Aligned(cutSectors * cutSector)
+	if _, err := m.disk.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range is {
+		is[i] = b[i*cutSector]
+		if one := b[i*cutSector:][:cutSector]; !bytes.Equal(one, filled(cutSector, is[i])) {
+			t.Fatalf("sector %d holds %x", i, one)
+		}
+	}
+	return is
+}
+
 // TestPowerCuts: what was flushed survives, of what was not each sector holds
 // what it held at the last flush or something that was written to it since, and
 // nothing else appears.
 func TestPowerCuts(t *testing.T) {
-	const sectors, sector = 32, 512
 	rapid.Check(t, func(t *rapid.T) {
-		m := NewMem(sectors*sector, sector)
-		f := Faulty(m)
-		f.Volatile()
-		var legal [sectors]map[byte]bool // what each sector may hold after a power cut
-		for i := range legal {
-			legal[i] = map[byte]bool{0: true}
+		m := &cutModel{disk: Faulty(NewMem(cutSectors*cutSector, cutSector))}
+		m.disk.Volatile()
+		for i := range m.legal {
+			m.legal[i] = map[byte]bool{0: true}
 		}
-		now := [sectors]byte{}
-		put := func(from, n int, c byte, durable bool) {
-			for i := from; i < from+n; i++ {
-				if now[i] = c; durable {
-					clear(legal[i])
-				}
-				legal[i][c] = true
-			}
-		}
-		span := func(t *rapid.T) (from, n int, off, size int64) {
-			from = rapid.IntRange(0, sectors-1).Draw(t, "from")
-			n = rapid.IntRange(1, min(8, sectors-from)).Draw(t, "n")
-			return from, n, int64(from) * sector, int64(n) * sector
-		}
-		last := byte(0)
-		t.Repeat(map[string]func(*rapid.T){
-			"write": func(t *rapid.T) {
-				from, n, off, size := span(t)
-				durable := rapid.Bool().Draw(t, "durable")
-				last++
-				if err := f.WriteAt(filled(int(size), last), off, durable); err != nil {
-					t.Fatal(err)
-				}
-				put(from, n, last, durable)
-			},
-			"zero": func(t *rapid.T) {
-				from, n, off, size := span(t)
-				if err := f.Zero(off, size); err != nil {
-					t.Fatal(err)
-				}
-				put(from, n, 0, false)
-			},
-			"flush": func(t *rapid.T) {
-				if err := f.Flush(); err != nil {
-					t.Fatal(err)
-				}
-				for i, c := range now {
-					put(i, 1, c, true)
-				}
-			},
-			"crash": func(t *rapid.T) {
-				if err := f.Crash(rapid.Uint64().Draw(t, "seed")); err != nil {
-					t.Fatal(err)
-				}
-				f.Restart()
-				b := Aligned(sectors * sector)
-				if _, err := f.ReadAt(b, 0); err != nil {
-					t.Fatal(err)
-				}
-				for i := range sectors {
-					c := b[i*sector]
-					if !legal[i][c] || !bytes.Equal(b[i*sector:(i+1)*sector], filled(sector, c)) {
-						t.Fatalf("sector %d holds %d, legal is %v", i, c, legal[i])
-					}
-					put(i, 1, c, true)
-				}
-			},
-			"": func(t *rapid.T) {
-				b := Aligned(sectors * sector)
-				if _, err := f.ReadAt(b, 0); err != nil {
-					t.Fatal(err)
-				}
-				for i, c := range now {
-					if b[i*sector] != c {
-						t.Fatalf("sector %d reads as %d, want %d", i, b[i*sector], c)
-					}
-				}
-			},
-		})
+		t.Repeat(map[string]func(*rapid.T){"write": m.write, "zero": m.zero, "flush": m.flush, "crash": m.crash, "": m.check})
 	})
 }
 

@@ -50,7 +50,7 @@ func NewDialer(o DialOptions) *Dialer {
 }
 
 // Dial connects to the first address that answers, and to the peer alone. An
-// attempt takes at most five seconds. The error has what every address
+// attempt takes at most HandshakeTimeout. The error has what every address
 // answered; it is identity.ErrNotTrusted if one of them showed a certificate
 // that is not the peer's.
 func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
@@ -130,7 +130,7 @@ func (d *Dialer) order() []int {
 
 // connect tries one address.
 func (d *Dialer) connect(ctx context.Context, i int) (*Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
 	nd := net.Dialer{Control: setOptions}
 	nd.SetMultipathTCP(false) // its sockets lack the options

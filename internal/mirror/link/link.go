@@ -39,14 +39,16 @@ const (
 	protocol = "tasuki-mirror/1"
 	// greeting is the byte that the listener sends first.
 	greeting = 1
-	// handshakeTimeout bounds a handshake, the greeting included.
-	handshakeTimeout = 5 * time.Second
 	// record is how many bytes TLS encrypts at once (RFC 8446, section 5.1).
 	record = 16 << 10
 	// wornAfter bytes one key should encrypt no more: 2^24.5 full records of AES-GCM
 	// (RFC 8446, section 5.5). crypto/tls does not change keys by itself.
 	wornAfter = 23_726_566 * record
 )
+
+// HandshakeTimeout bounds one attempt to connect, from either side: TCP, TLS and
+// the greeting.
+const HandshakeTimeout = 5 * time.Second
 
 // Header is what every frame begins with.
 type Header = [wire.HeaderSize]byte

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/identity"
 	"github.com/tasuki-ha/tasuki/internal/mirror/link/linktest"
@@ -678,6 +680,24 @@ func TestIPv6(t *testing.T) {
 	}
 	if err := check(far, 2, 3); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSocketOptions: what is set before connect and listen holds for the
+// connections, on both sides.
+func TestSocketOptions(t *testing.T) {
+	near, far := pair(t)
+	for name, c := range map[string]*Conn{"dialer": near, "listener": far} {
+		for option, o := range map[string]struct{ level, name, least int }{
+			"TCP_NODELAY":      {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedFor.Milliseconds())},
+			"SO_SNDBUF":        {unix.SOL_SOCKET, unix.SO_SNDBUF, 256 << 10},
+			"SO_RCVBUF":        {unix.SOL_SOCKET, unix.SO_RCVBUF, 256 << 10},
+		} {
+			if v, err := unix.GetsockoptInt(c.sock.fd, o.level, o.name); err != nil || v < o.least {
+				t.Errorf("%s: %s is %d, %v, want %d", name, option, v, err, o.least)
+			}
+		}
 	}
 }
 

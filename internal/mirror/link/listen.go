@@ -22,7 +22,7 @@ import (
 
 // strangers bounds the connections that have not yet shown a certificate, or
 // that were not yet taken by Accept. Each costs its buffers (about 300 KiB) for
-// at most handshakeTimeout; what comes while there are so many is closed.
+// at most HandshakeTimeout; what comes while there are so many is closed.
 const strangers = 16
 
 // ListenOptions of Listen.
@@ -160,7 +160,7 @@ func (l *Listener) greet(raw *net.TCPConn) {
 		return
 	}
 	// Who waits here for too long is gone on the other side.
-	timer := time.NewTimer(handshakeTimeout)
+	timer := time.NewTimer(HandshakeTimeout)
 	defer timer.Stop()
 	select {
 	case l.ready <- c:
@@ -174,7 +174,7 @@ func (l *Listener) greet(raw *net.TCPConn) {
 func (l *Listener) shake(raw *net.TCPConn) (*Conn, error) {
 	s := newSocket(raw)
 	t := tls.Server(s, l.tls)
-	if err := t.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := t.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
 		return nil, err
 	}
 	if err := t.HandshakeContext(l.ctx); err != nil {
