@@ -32,7 +32,7 @@ if ! running; then
 fi
 end=$((SECONDS + LIMIT))
 until answers; do
-	if [ $SECONDS -ge $end ] || ! running; then
+	if [ $SECONDS -ge $end ] || ! [ -d "/proc/$(cat "$RUN/pid")" ]; then
 		echo "the ledger does not answer on $NODE: $(cat "$RUN/log")" >&2
 		exit 1
 	fi
