@@ -22,7 +22,7 @@ const (
 	FileSocket = "control" // the process listens there
 	FileSpec   = "spec"    // Spec, written by the daemon before the process starts
 	FileActive = "active"  // the Activation of an active copy, written by the process
-	FileFault  = "fault"   // faults of the disks, in a lab
+	FileFault  = "fault"   // faults of the disks, in a lab: fault.data, fault.meta
 	FileKeeper = "keeper"  // locked by the keeper as long as it lives
 	// FileFrozen is there while the daemon wants the copy frozen: it is made before
 	// Freeze and removed before Thaw, and by no process. A process that starts looks

@@ -81,7 +81,7 @@ func (c *Core) compare(h *wire.Hello) (Relation, string) {
 	switch {
 	case h.Active:
 		return BothActive, "the other copy is active too"
-	case h.Failed:
+	case h.Failed && !c.retry:
 		return Unfit, "the disk of the other copy has failed"
 	case h.Capacity < c.sup.Size:
 		return Unfit, fmt.Sprintf("the device of the other copy has %d bytes, and %d are needed", h.Capacity, c.sup.Size)

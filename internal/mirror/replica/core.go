@@ -102,6 +102,8 @@ type Core struct {
 	relation  Relation
 	phase     phase
 	silent    time.Duration // since when there is no session
+	growTo    int64         // the device is to have so many bytes; 0: as it is
+	retry     bool          // an operator says that a disk that had failed may be tried again
 	executing int           // frames of the other copy that are being carried out here
 	run       run           // of copying or verifying
 
@@ -628,4 +630,66 @@ func (c *Core) Ordered(victim Side, paused bool) {
 	if c.phase == greeted {
 		c.considerCopy()
 	}
+}
+
+// Wish returns the wish that stands; nil if there is none.
+func (c *Core) Wish() *Ask { return c.ask }
+
+// Size returns how large the device is, in bytes; 0 of a copy that was never made.
+func (c *Core) Size() int64 { return c.sup.Size }
+
+// Role returns what this copy is now.
+func (c *Core) Role() Role { return c.role }
+
+// Epoch returns the latest assignment that this copy knows of.
+func (c *Core) Epoch() uint64 { return c.epoch }
+
+// PeerDown tells the active copy that the node of the other one is down, so that
+// nobody is waited for.
+func (c *Core) PeerDown() {
+	if c.role == Active && c.phase == apart {
+		c.outOf("its node is down")
+	}
+}
+
+// Measured tells how large the data device is now.
+func (c *Core) Measured(capacity int64) { c.opt.Capacity = max(capacity, c.sup.Size) }
+
+// Unconfirmed returns how many IOs the other copy has not confirmed yet.
+func (c *Core) Unconfirmed() int { return len(c.sent) }
+
+// Status is a look at a Core.
+type Status struct {
+	Role       Role
+	Phase      string
+	Epoch      uint64
+	Set        Set
+	Super      meta.Super
+	Relation   Relation // to the other copy, when it was greeted last
+	Connected  bool
+	Broken     string
+	Frozen     bool
+	Marked     int64 // bytes
+	Total      int64 // bytes to copy or compare, when that began
+	Left       int64 // bytes of it
+	Began      time.Duration
+	Verifying  bool
+	Waiting    int
+	Incomplete bool // it is the target of a copy that has not ended
+}
+
+// Status looks at the Core.
+func (c *Core) Status() Status {
+	b := blockSize(&c.sup)
+	s := Status{
+		Role: c.role, Phase: c.phase.String(), Epoch: c.epoch, Set: c.set, Super: c.sup, Relation: c.relation, Connected: c.link != 0, Broken: c.broken,
+		Frozen: c.frozen, Marked: c.marks.Count() * b, Waiting: len(c.active) + len(c.waiting), Incomplete: c.sup.Inconsistent,
+	}
+	if c.run.on() {
+		s.Total, s.Left, s.Began, s.Verifying = c.run.total*b, s.Marked, c.run.began, c.run.verify
+		if c.run.verify {
+			s.Left = c.sup.Size - c.run.at
+		}
+	}
+	return s
 }

@@ -435,7 +435,7 @@ func (o *host) execute(h *host, io *IO, link uint64, f wire.Frame, versions []in
 		o.core.Executed(f, errno)
 		p.pass(o, link, p.ms(1, 3), func() {
 			if f.Kind == wire.KindSum {
-				h.core.Compared(io, differs)
+				h.core.Compared(differs)
 			}
 			h.core.PeerDone(link, io.Seq, errno)
 		})
@@ -467,7 +467,7 @@ func (o *host) execute(h *host, io *IO, link uint64, f wire.Frame, versions []in
 		var differs []int64
 		for i, b := range bs {
 			if o.disk.read(b) != versions[i] {
-				differs = append(differs, b)
+				differs = append(differs, b*block)
 			}
 		}
 		o.later(p.ms(0, 2), func() { answer(0, differs) })

@@ -2,6 +2,8 @@ package replica
 
 import (
 	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/wire"
 )
 
 const (
@@ -166,21 +168,27 @@ func (c *Core) advanceVerify() {
 	}
 }
 
-// Compared tells which blocks of a Sum differ, before its PeerDone.
-func (c *Core) Compared(io *IO, blocks []int64) {
+// Compared tells at which offsets the 4 KiB from there on differ, before the
+// PeerDone of a Sum.
+func (c *Core) Compared(offsets []int64) {
 	if !c.run.verify {
 		return
 	}
-	c.run.differs += int64(len(blocks))
-	b := blockSize(&c.sup)
-	for _, at := range blocks {
+	c.run.differs += int64(len(offsets))
+	for _, at := range offsets {
 		if len(c.run.examples) < 16 {
-			c.run.examples = append(c.run.examples, at*b)
+			c.run.examples = append(c.run.examples, at)
 		}
 		if c.run.repair {
-			c.mark(at*b, min((at+1)*b, c.sup.Size))
+			c.mark(at, min(at+wire.SumBlock, c.sup.Size))
 		}
 	}
+}
+
+// Unreadable tells that a range that was to be copied cannot be read here.
+func (c *Core) Unreadable(io *IO, why string) {
+	c.fail(why)
+	c.lost("a range that is to be copied cannot be read: " + why)
 }
 
 func (c *Core) endVerify() {
@@ -190,9 +198,9 @@ func (c *Core) endVerify() {
 	case r.differs == 0:
 		c.notice("info", "mirror-disk-verified", "The two copies are equal: %d bytes were compared.", c.sup.Size)
 	case r.repair:
-		c.notice("error", "mirror-disk-differs", "%d blocks differ, the first at %d, and are copied now.", r.differs, r.examples[0])
+		c.notice("error", "mirror-disk-differs", "%d times 4 KiB differ, the first at byte %d, and are copied now.", r.differs, r.examples[0])
 		c.hangUp("blocks that differ are copied")
 	default:
-		c.notice("error", "mirror-disk-differs", "%d blocks differ, the first at %d. Nothing was changed.", r.differs, r.examples[0])
+		c.notice("error", "mirror-disk-differs", "%d times 4 KiB differ, the first at byte %d. Nothing was changed.", r.differs, r.examples[0])
 	}
 }

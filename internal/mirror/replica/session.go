@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tasuki-ha/tasuki/internal/mirror/bitmap"
@@ -34,6 +35,7 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 		c.lost("another session has begun")
 	}
 	c.link, c.hello = link, h
+	c.growNow()
 	rel, why := c.compare(&h)
 	c.relation = rel
 	switch rel {
@@ -282,7 +284,7 @@ func (c *Core) join() {
 }
 
 func (c *Core) joinAs(why string) {
-	c.phase = joined
+	c.phase, c.retry = joined, false
 	c.run = run{}
 	c.notice("info", "mirror-disk-in-sync", "Both copies are equal, and every write goes to both: %s.", why)
 }
@@ -303,10 +305,66 @@ func (c *Core) become(h *wire.Hello) {
 	if c.sup.Device == h.Device && c.sup.Size == h.Size && c.sup.BlockShift == h.BlockShift {
 		return
 	}
+	if c.sup.Device == h.Device && c.sup.BlockShift == h.BlockShift && h.Size > c.sup.Size {
+		c.resize(h.Size)
+		return
+	}
 	c.sup.Device, c.sup.Size, c.sup.BlockShift = h.Device, h.Size, h.BlockShift
 	blocks := (h.Size + blockSize(&c.sup) - 1) / blockSize(&c.sup)
 	c.marks, c.pages = bitmap.New(blocks), bitmap.NewPages(blocks, meta.BitsPerPage)
 	c.marks.Set(0, blocks) // until it is complete
 	c.pages.Touch(0, blocks)
 	c.logDue = true
+}
+
+// resize makes room for a device that has grown.
+func (c *Core) resize(size int64) {
+	c.sup.Size, c.superDue, c.logDue = size, true, true
+	blocks := (size + blockSize(&c.sup) - 1) / blockSize(&c.sup)
+	c.marks.Grow(blocks)
+	c.pages.Grow(blocks)
+}
+
+// Grow takes a larger size into use, when the other copy has been greeted anew and
+// its device is as large. What was not there before is copied.
+func (c *Core) Grow(size int64) error {
+	switch {
+	case c.role != Active || c.phase != joined:
+		return errors.New("both copies have to be in sync")
+	case size <= c.sup.Size || size > c.opt.Capacity:
+		return fmt.Errorf("from %d to %d bytes, on a data device of %d", c.sup.Size, size, c.opt.Capacity)
+	}
+	c.growTo = size
+	c.lost("the devices are measured anew")
+	return nil
+}
+
+// growNow grows if that was asked for and both devices are large enough.
+func (c *Core) growNow() {
+	to := c.growTo
+	c.growTo = 0
+	switch {
+	case to <= c.sup.Size:
+		return
+	case c.hello.Capacity < to:
+		c.notice("error", "mirror-disk-too-small", "The mirror disk does not grow to %d bytes: the device of the other copy has %d.", to, c.hello.Capacity)
+		return
+	}
+	was := c.sup.Size
+	c.resize(to)
+	c.mark(was, to)
+	c.write(func() { c.effect(Effect{Do: DoGrown, Size: to}) })
+	c.notice("info", "mirror-disk-grown", "The mirror disk has grown from %d to %d bytes.", was, to)
+}
+
+// Recopy has the other copy copied to again, also after its disk has failed: what
+// differs, or everything.
+func (c *Core) Recopy(everything bool) {
+	c.retry = true
+	if c.role != Active || !everything {
+		return
+	}
+	c.lost("everything is copied by an operator's order")
+	c.mark(0, c.sup.Size)
+	c.outOf("everything is copied by an operator's order")
 }
