@@ -19,8 +19,9 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fronttest"
 )
 
-// patience is how long anything may take in a test before it counts as hung.
-const patience = 20 * time.Second
+// patience is how long anything may take in a test before it counts as hung; more
+// in a guest.
+var patience = 20 * time.Second
 
 // An offer is a device that is served on a socket.
 type offer struct {

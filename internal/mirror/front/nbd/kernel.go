@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 
 // Options of Attach and Resume.
 type Options struct {
-	// Identity is what the kernel knows the device by, for example tasuki:md1. It
-	// lets nobody resume a device that has another one. At most 255 bytes.
+	// Identity is what the kernel knows the device by, for example tasuki:md1. The
+	// number of a device can become another one's when this process is not looking, so
+	// nothing is done to a device that has not the right identity. It is not empty.
 	Identity string
 	// Dead is how long requests wait for Resume after the process that served them is
 	// gone; then they fail. In whole seconds; 0 is 60.
@@ -75,8 +77,9 @@ type door struct {
 
 var kernel = door{open, "/sys/block", "/dev"}
 
-// Attach makes a block device of dev. It needs root, and Linux 5.7. Serve must
-// follow: the first program that looks at the device waits for it.
+// Attach makes a block device of dev. It needs root, and Linux 5.14, which is the
+// first to know a device by its identity. Serve must follow: the first program that
+// looks at the device waits for it.
 //
 // There is one connection and no time limit on requests, and both matter. With a
 // limit, or with two connections, the kernel cuts a connection off on which a
@@ -88,11 +91,33 @@ var kernel = door{open, "/sys/block", "/dev"}
 // io_timeout says, so that is set to Requeue.
 func Attach(dev front.Device, opt Options) (*Kernel, error) { return kernel.attach(dev, opt) }
 
-// Resume takes over the block device of that number from a process that is gone.
-// Requests that it had taken come again, those that waited go on. It fails if the
-// device is another one, or the process is still there.
+// Resume takes over the block device of that number, see Find, from a process that
+// is gone. Requests that it had taken come again, those that waited go on. It fails
+// if the device is another one, or the process is still there.
 func Resume(index int, dev front.Device, opt Options) (*Kernel, error) {
 	return kernel.resume(index, dev, opt)
+}
+
+// Find returns the number of the block device with that identity, for Resume; false
+// if there is none.
+func Find(identity string) (index int, found bool) { return kernel.find(identity) }
+
+func (d door) find(identity string) (index int, found bool) {
+	all, _ := filepath.Glob(filepath.Join(d.sys, "nbd*")) // the pattern is good
+	for _, path := range all {
+		index, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(path), "nbd"))
+		if err == nil && d.is(index, identity) {
+			return index, true
+		}
+	}
+	return 0, false
+}
+
+// is says whether a block device has that identity. It has until it is disconnected
+// and nobody has it open.
+func (d door) is(index int, identity string) bool {
+	got, err := os.ReadFile(filepath.Join(d.sys, name(index), "backend"))
+	return err == nil && strings.TrimSuffix(string(got), "\n") == identity
 }
 
 func (d door) prepare(dev front.Device, opt Options) *Kernel {
@@ -124,12 +149,16 @@ func (d door) attach(dev front.Device, opt Options) (*Kernel, error) {
 		k.ses.end(errClosed)
 		return nil, fmt.Errorf("attach to the kernel's nbd: %w", err)
 	}
-	if _, err := os.Stat(k.Path()); err != nil {
+	_, err = os.Stat(k.Path())
+	if err == nil && !k.ours() {
+		err = errors.New("it has no identity: this needs Linux 5.14")
+	}
+	if err != nil {
 		k.ses.end(errClosed)
 		_ = f.disconnect(k.index)
-		return nil, fmt.Errorf("the kernel made a block device that has no node: %w", err)
+		return nil, fmt.Errorf("attach to the kernel's nbd: %s cannot be used: %w", k.Path(), err)
 	}
-	requeue := filepath.Join(d.sys, k.name(), "queue", "io_timeout")
+	requeue := filepath.Join(d.sys, name(k.index), "queue", "io_timeout")
 	if err := os.WriteFile(requeue, strconv.AppendInt(nil, k.opt.Requeue.Milliseconds(), 10), 0); err != nil {
 		opt.Log.Warn("requests wait 30 s when this process is replaced", "device", k.Path(), "error", err)
 	}
@@ -139,17 +168,12 @@ func (d door) attach(dev front.Device, opt Options) (*Kernel, error) {
 func (d door) resume(index int, dev front.Device, opt Options) (*Kernel, error) {
 	k := d.prepare(dev, opt)
 	k.index = index
-	f, err := d.open()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.conn.Close() }()
 	for end := time.Now().Add(takeOver); ; time.Sleep(again) {
 		theirs, err := k.pair()
 		if err != nil {
 			return nil, err
 		}
-		err = f.reconfigure(setting{index: index, size: dev.Size(), dead: k.opt.Dead, socket: theirs, identity: opt.Identity})
+		err = k.reconfigure(setting{index: index, size: dev.Size(), dead: k.opt.Dead, socket: theirs})
 		_ = unix.Close(theirs)
 		if err != nil {
 			k.ses.end(errClosed)
@@ -201,20 +225,22 @@ func (k *Kernel) dropped() (yes bool) {
 // Index is the number of the block device, for Resume.
 func (k *Kernel) Index() int { return k.index }
 
-func (k *Kernel) name() string { return "nbd" + strconv.Itoa(k.index) }
+func name(index int) string { return "nbd" + strconv.Itoa(index) }
+
+func (k *Kernel) ours() bool { return k.door.is(k.index, k.opt.Identity) }
 
 // Path is the block device, for example /dev/nbd0.
-func (k *Kernel) Path() string { return filepath.Join(k.door.dev, k.name()) }
+func (k *Kernel) Path() string { return filepath.Join(k.door.dev, name(k.index)) }
 
 // Serve hands the kernel's requests to the device until Detach (nil), Abort
 // (ErrAborted), or until the kernel ends the connection. It is called once.
 func (k *Kernel) Serve() error {
 	err := k.ses.run()
-	switch k.state.Load() {
-	case detached:
-		return nil
-	case aborted:
+	switch {
+	case errors.Is(err, ErrAborted):
 		return ErrAborted
+	case k.state.Load() == detached:
+		return nil
 	}
 	return fmt.Errorf("serve %s: %w", k.Path(), err)
 }
@@ -224,82 +250,100 @@ func (k *Kernel) Serve() error {
 // program has claimed it for itself; one that only has it open is not noticed, and
 // its requests fail. If ctx ends before the device is idle, nothing has changed.
 func (k *Kernel) Detach(ctx context.Context) error {
+	if !k.ours() { // it is gone already
+		k.end(detached, errClosed)
+		return nil
+	}
 	claimed, err := os.OpenFile(k.Path(), os.O_RDWR|unix.O_EXCL, 0) // of a block device: nobody else may
 	switch {
 	case errors.Is(err, unix.EBUSY):
 		return front.ErrBusy
-	case errors.Is(err, unix.ENXIO), errors.Is(err, os.ErrNotExist): // it is gone
-		k.end(detached)
-		return nil
 	case err != nil:
 		return fmt.Errorf("detach: %w", err)
 	}
+	if err := k.flush(ctx, claimed); err != nil {
+		return fmt.Errorf("detach %s: %w", k.Path(), err)
+	}
+	if k.ours() { // still, and for as long as it is open
+		err = k.disconnect(detached)
+	}
+	_ = claimed.Close()
+	if err != nil {
+		return fmt.Errorf("detach %s: %w", k.Path(), err)
+	}
+	k.end(detached, errClosed)
+	return k.gone(ctx)
+}
+
+// flush makes what is in the page cache durable. If it fails, f is closed, at once
+// or later.
+func (k *Kernel) flush(ctx context.Context, f *os.File) error {
+	if k.state.Load() == aborted {
+		return nil
+	}
 	synced := make(chan error, 1)
-	go func() { synced <- claimed.Sync() }()
+	go func() { synced <- f.Sync() }()
 	select {
-	case err = <-synced:
+	case err := <-synced:
+		if err != nil {
+			_ = f.Close()
+			return fmt.Errorf("what was written to it is not durable: %w", err)
+		}
+		return nil
 	case <-ctx.Done():
-		go func() { <-synced; _ = claimed.Close() }()
-		return fmt.Errorf("detach %s: it is not idle: %w", k.Path(), ctx.Err())
+		go func() { <-synced; _ = f.Close() }()
+		return fmt.Errorf("it is not idle: %w", ctx.Err())
 	}
-	if err != nil && k.state.Load() != aborted {
-		_ = claimed.Close()
-		return fmt.Errorf("detach %s: what was written to it is not durable: %w", k.Path(), err)
-	}
+}
+
+// disconnect ends the block device and leaves the state for Serve; the old one
+// stays if it fails.
+func (k *Kernel) disconnect(state int32) error {
 	f, err := k.door.open()
 	if err != nil {
-		_ = claimed.Close()
 		return err
 	}
 	defer func() { _ = f.conn.Close() }()
-	before := k.state.Swap(detached)
-	err = f.disconnect(k.index)
-	_ = claimed.Close()
-	if err != nil {
+	before := k.state.Swap(state)
+	if err := f.disconnect(k.index); err != nil {
 		k.state.Store(before)
-		return fmt.Errorf("detach %s: %w", k.Path(), err)
+		return err
 	}
-	k.end(detached)
-	return k.gone(ctx, f)
+	return nil
 }
 
-// gone waits until the kernel has let go of the device, so that the next Attach
-// can be given it.
-func (k *Kernel) gone(ctx context.Context, f *family) error {
-	for {
-		yes, err := f.connected(k.index)
-		if err != nil || !yes {
-			return err
-		}
+// gone waits until the kernel has let go of the device.
+func (k *Kernel) gone(ctx context.Context) error {
+	for k.ours() {
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
 			return fmt.Errorf("%s is detached, and a program still has it open: %w", k.Path(), ctx.Err())
 		}
 	}
+	return nil
 }
 
-// end ends the connection, for the reason that Serve tells.
-func (k *Kernel) end(state int32) {
+// end ends the connection. Serve tells the first reason.
+func (k *Kernel) end(state int32, why error) {
 	k.state.Store(state)
-	k.ses.end(errClosed)
+	k.ses.end(why)
 }
 
 // Abort makes every request fail. Serve returns ErrAborted.
 func (k *Kernel) Abort() error {
-	f, err := k.door.open()
-	if err != nil {
-		return err
+	if !k.ours() {
+		k.end(aborted, ErrAborted)
+		return nil
 	}
-	defer func() { _ = f.conn.Close() }()
 	// Nothing waits for another connection any more. Then the connection ends, because
-	// the kernel's part of the next step waits for who sends on it. The last step is
-	// what fails those requests that were sent.
-	still := only(k.index)
-	still.dead, still.identity = 0, k.opt.Identity
-	first := f.reconfigure(still)
-	k.end(aborted)
-	if err := f.disconnect(k.index); err != nil {
+	// the kernel's part of the last step waits for who sends on it. That step is what
+	// fails the requests that were sent.
+	s := only(k.index)
+	s.dead = 0
+	first := k.reconfigure(s)
+	k.end(aborted, ErrAborted)
+	if err := k.disconnect(aborted); err != nil {
 		return fmt.Errorf("abort %s: %w", k.Path(), errors.Join(first, err))
 	}
 	return nil
@@ -307,15 +351,20 @@ func (k *Kernel) Abort() error {
 
 // Grown tells the kernel the device's size.
 func (k *Kernel) Grown() error {
+	s := only(k.index)
+	s.size = k.dev.Size()
+	if err := k.reconfigure(s); err != nil {
+		return fmt.Errorf("tell the kernel the new size of %s: %w", k.Path(), err)
+	}
+	return nil
+}
+
+func (k *Kernel) reconfigure(s setting) error {
 	f, err := k.door.open()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.conn.Close() }()
-	s := only(k.index)
-	s.size, s.identity = k.dev.Size(), k.opt.Identity
-	if err := f.reconfigure(s); err != nil {
-		return fmt.Errorf("tell the kernel the new size of %s: %w", k.Path(), err)
-	}
-	return nil
+	s.identity = k.opt.Identity
+	return f.reconfigure(s)
 }

@@ -26,12 +26,11 @@ type fake struct {
 	t   *testing.T
 	dir string
 
-	mu        sync.Mutex // guards what follows
-	socket    *client    // the kernel's end
-	dead      bool       // that end is: it may be replaced
-	said      []string   // command and attributes, in hex; the descriptor as 00000000
-	connected bool
-	refuse    error
+	mu     sync.Mutex // guards what follows
+	socket *client    // the kernel's end
+	dead   bool       // that end is: it may be replaced
+	said   []string   // command and attributes, in hex; the descriptor as 00000000
+	refuse error
 }
 
 const fakeID = 0x1d
@@ -81,25 +80,27 @@ func (k *fake) hear(m genetlink.Message, n netlink.Message) ([]genetlink.Message
 	k.said = append(k.said, hex.EncodeToString([]byte{m.Header.Command})+" "+hex.EncodeToString(data))
 	switch m.Header.Command {
 	case cmdConnect:
-		k.connected = true
+		k.identity("tasuki:md1\n")
 		return []genetlink.Message{{Data: []byte{8, 0, attrIndex, 0, 3, 0, 0, 0}}}, nil
 	case cmdGiveUp:
-		k.connected = false
+		k.identity("")
 		if k.socket != nil {
 			_, _ = k.socket.Write(bytesOf(uint32(requestMagic), uint16(0), uint16(cmdDisconnect), make([]byte, 20)))
 			_ = k.socket.Close()
 		}
-	case cmdStatus:
-		is := byte(0)
-		if k.connected {
-			is = 1
-		}
-		return []genetlink.Message{{Data: []byte{
-			24, 0, attrDevices, 0, 20, 0, attrDeviceItem, 0,
-			8, 0, attrDeviceIndex, 0, 3, 0, 0, 0, 5, 0, attrDeviceActive, 0, is, 0, 0, 0,
-		}}}, nil
 	}
 	return nil, nil
+}
+
+// identity sets that of the device; empty: it is not connected.
+func (k *fake) identity(is string) {
+	path := filepath.Join(k.dir, "nbd3", "backend")
+	_ = os.Remove(path)
+	if is != "" {
+		if err := os.WriteFile(path, []byte(is), 0o600); err != nil {
+			k.t.Error(err)
+		}
+	}
 }
 
 // take keeps a socket as the kernel does: the first one, and another one only if
@@ -205,7 +206,7 @@ func TestMessagesOfALife(t *testing.T) {
 	if err := k.Detach(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	same(t, kern.heard(), "02 0800 0100 03000000", "05 0800 0100 03000000")
+	same(t, kern.heard(), "02 0800 0100 03000000")
 	if err := ended(t, served); err != nil {
 		t.Errorf("Serve returned %v after Detach", err)
 	}
@@ -303,8 +304,33 @@ func TestWhatTheKernelRefuses(t *testing.T) {
 	if _, err := kern.door().attach(dev, options(log)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("attach without a node: %v", err)
 	}
-	if kern.connected {
+	if said := kern.heard(); said[len(said)-1][:2] != "02" {
 		t.Error("a device without a node stays attached")
+	}
+}
+
+// When the number has become another device's, that one is left alone.
+func TestDeviceOfSomebodyElse(t *testing.T) {
+	kern, log := newFake(t), &bytes.Buffer{}
+	k, err := kern.door().attach(fronttest.New(mib, 512), options(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := serving(k)
+	if index, found := kern.door().find("tasuki:md1"); !found || index != 3 {
+		t.Errorf("the device is not found by its identity: %d, %v", index, found)
+	}
+	kern.identity("tasuki:md2")
+	if _, found := kern.door().find("tasuki:md1"); found {
+		t.Error("a device with another identity is found")
+	}
+	kern.heard()
+	if err := errors.Join(k.Abort(), k.Detach(t.Context())); err != nil {
+		t.Error(err)
+	}
+	same(t, kern.heard())
+	if err := ended(t, served); !errors.Is(err, ErrAborted) {
+		t.Errorf("Serve returned %v", err)
 	}
 }
 

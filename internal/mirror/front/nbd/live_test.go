@@ -88,7 +88,7 @@ func TestKernelDevice(t *testing.T) {
 		"size": strconv.Itoa(64 * mib / 512), "queue/logical_block_size": "4096", "queue/write_cache": "write back",
 		"queue/fua": "1", "queue/rotational": "0", "queue/io_timeout": "1000", "ro": "0",
 	} {
-		got, err := os.ReadFile(filepath.Join("/sys/block", k.name(), file))
+		got, err := os.ReadFile(filepath.Join("/sys/block", name(k.index), file))
 		if strings.TrimSpace(string(got)) != want {
 			t.Errorf("%s is %q (%v), want %q", file, got, err, want)
 		}
@@ -291,6 +291,9 @@ func TestKernelServerIsKilled(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "image")
 	c, index := startChild(t, image)
 	t.Cleanup(func() { c.kill() })
+	if found, ok := Find("tasuki:md1"); !ok || found != index {
+		t.Errorf("device %d is found as %d, %v", index, found, ok)
+	}
 	path := "/dev/nbd" + strconv.Itoa(index)
 	t.Cleanup(func() {
 		if f, err := open(); err == nil {

@@ -75,6 +75,7 @@ func guest(m *testing.M) {
 			fmt.Println("guest:", at, err)
 		}
 	}
+	patience = 2 * time.Minute
 	_ = os.Setenv("CI", "guest") // nothing that is missing here is an excuse
 	_ = os.Setenv("PATH", "/usr/sbin:/sbin")
 	if err := loadModules(); err != nil {

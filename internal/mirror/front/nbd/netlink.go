@@ -10,30 +10,24 @@ import (
 	"github.com/mdlayher/netlink"
 )
 
-// What generic netlink calls things, from include/uapi/linux/nbd-netlink.h. A
-// kernel before 5.14 passes over the identifier of the backend.
+// What generic netlink calls things, from include/uapi/linux/nbd-netlink.h.
 const (
 	familyName = "nbd"
 
-	cmdConnect       = 1
-	cmdGiveUp        = 2 // NBD_CMD_DISCONNECT
-	cmdReconfigure   = 3
-	cmdStatus        = 5
-	attrIndex        = 1
-	attrSize         = 2
-	attrBlockSize    = 3
-	attrTimeout      = 4
-	attrServerFlags  = 5
-	attrClientFlags  = 6
-	attrSockets      = 7
-	attrDeadTimeout  = 8
-	attrDevices      = 9
-	attrBackend      = 10
-	attrSocketItem   = 1 // in attrSockets
-	attrSocketFD     = 1 // in attrSocketItem
-	attrDeviceItem   = 1 // in attrDevices
-	attrDeviceIndex  = 1 // in attrDeviceItem
-	attrDeviceActive = 2
+	cmdConnect      = 1
+	cmdGiveUp       = 2 // NBD_CMD_DISCONNECT
+	cmdReconfigure  = 3
+	attrIndex       = 1
+	attrSize        = 2
+	attrBlockSize   = 3
+	attrTimeout     = 4
+	attrServerFlags = 5
+	attrClientFlags = 6
+	attrSockets     = 7
+	attrDeadTimeout = 8
+	attrBackend     = 10
+	attrSocketItem  = 1 // in attrSockets
+	attrSocketFD    = 1 // in attrSocketItem
 )
 
 // A family is the kernel's nbd, reached over generic netlink.
@@ -153,53 +147,6 @@ func (f *family) reconfigure(s setting) error {
 func (f *family) disconnect(index int) error {
 	_, err := f.do(cmdGiveUp, only(index), netlink.Request|netlink.Acknowledge)
 	return err
-}
-
-// connected says whether a block device is connected, or is disconnected and still
-// open.
-func (f *family) connected(index int) (yes bool, err error) {
-	replies, err := f.do(cmdStatus, only(index), netlink.Request)
-	if err != nil {
-		return false, err
-	}
-	for _, r := range replies {
-		d, err := netlink.NewAttributeDecoder(r.Data)
-		if err != nil {
-			return false, err
-		}
-		for d.Next() {
-			if d.Type() == attrDevices {
-				d.Nested(func(d *netlink.AttributeDecoder) error { return active(d, index, &yes) })
-			}
-		}
-		if err := d.Err(); err != nil {
-			return false, err
-		}
-	}
-	return yes, nil
-}
-
-// active reads a list of devices.
-func active(d *netlink.AttributeDecoder, index int, yes *bool) error {
-	for d.Next() {
-		if d.Type() != attrDeviceItem {
-			continue
-		}
-		d.Nested(func(d *netlink.AttributeDecoder) error {
-			at, is := -1, false
-			for d.Next() {
-				switch d.Type() {
-				case attrDeviceIndex:
-					at = int(d.Uint32())
-				case attrDeviceActive:
-					is = d.Uint8() != 0
-				}
-			}
-			*yes = *yes || at == index && is
-			return nil
-		})
-	}
-	return nil
 }
 
 // only is a setting that names a device and changes nothing.

@@ -43,8 +43,9 @@ type session struct {
 	pool *pool
 	out  *outbox
 
-	reading sync.Mutex // guards in, and the order of requests
+	reading sync.Mutex // guards what follows
 	in      *bufio.Reader
+	header  [headerSize]byte
 
 	ended chan struct{}
 
@@ -117,11 +118,10 @@ func (s *session) work() {
 
 // next reads one request. reading is held.
 func (s *session) next() (*call, error) {
-	var b [headerSize]byte
-	if _, err := io.ReadFull(s.in, b[:]); err != nil {
+	if _, err := io.ReadFull(s.in, s.header[:]); err != nil {
 		return nil, fmt.Errorf("read a request: %w", err)
 	}
-	h, ok := parseHeader(&b)
+	h, ok := parseHeader(&s.header)
 	switch {
 	case !ok:
 		return nil, errors.New("a request begins with the wrong magic")
