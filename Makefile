@@ -6,7 +6,7 @@
 #               NODES=witness|wiped|three|five|stops|ping|fence|none|forced picks one kind; SEED=n replays one story with as few of its faults as break it
 # make mutants  build deliberate bugs, and let the hunt find each
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
-# make bench-failover, bench-overload: figures for docs/performance.md (root)
+# make bench-failover, bench-mirror, bench-overload: figures for docs/performance.md (root)
 # make test-vm  the tests that need the kernel's nbd, in a guest that has it (QEMU without KVM will do; root, to install that);
 #               KERNEL=folder of another kernel's unpacked package
 # make golden   write the expected output of tests anew; look at the difference before you keep it
@@ -29,7 +29,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -71,6 +71,11 @@ bench-idle: build packages
 bench-failover: PACKAGES += $(if $(PEER),keepalived)
 bench-failover: build packages
 	BINARY=$(CURDIR)/bin/tasuki RUNS=$(or $(RUNS),20) PEER=$(PEER) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkFailover' -benchtime 1x -timeout 0 ./internal/lab/demo
+
+# Block devices under fio; RUNS=n SECONDS=n each, VARIANTS=loop,front and LOADS="4k write,1M read x4" only these. Figures as JSON in OUT.
+bench-mirror: PACKAGES += fio
+bench-mirror: packages
+	RUNS=$(or $(RUNS),5) SECONDS=$(or $(SECONDS),4) VARIANTS="$(VARIANTS)" LOADS="$(LOADS)" OUT=$(or $(OUT),$(CURDIR)/out/bench-mirror.json) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkMirror$$' -benchtime 1x -timeout 0 ./test/lab
 
 # A cluster beside busy loops; MINUTES=n PROFILE=default|fast.
 bench-overload: build packages
