@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,20 +27,19 @@ type offer struct {
 	*fronttest.Device
 	server *Server
 	socket string
-	log    *bytes.Buffer // complete when the server is closed
 }
 
 // offered serves the device until the test ends, and looks then whether the server
 // kept the contract and left nothing running.
-func offered(t *testing.T, dev *fronttest.Device) *offer {
+func offered(t testing.TB, dev *fronttest.Device) *offer {
 	t.Helper()
 	already := goleak.IgnoreCurrent()
 	dir, err := os.MkdirTemp("", "nbd") // a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &offer{Device: dev, socket: filepath.Join(dir, "s"), log: &bytes.Buffer{}}
-	o.server = NewServer("md1", dev, slog.New(slog.NewTextHandler(o.log, nil)))
+	o := &offer{Device: dev, socket: filepath.Join(dir, "s")}
+	o.server = NewServer("md1", dev, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	l, err := Listen(t.Context(), o.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -63,11 +61,11 @@ func offered(t *testing.T, dev *fronttest.Device) *offer {
 
 // A client speaks the protocol byte by byte, well or badly.
 type client struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 }
 
-func (o *offer) dial(t *testing.T) *client {
+func (o *offer) dial(t testing.TB) *client {
 	t.Helper()
 	conn, err := net.Dial("unix", o.socket)
 	if err != nil {
@@ -76,7 +74,7 @@ func (o *offer) dial(t *testing.T) *client {
 	return clientOf(t, conn)
 }
 
-func clientOf(t *testing.T, conn net.Conn) *client {
+func clientOf(t testing.TB, conn net.Conn) *client {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -159,7 +157,7 @@ func wish(name string) []byte {
 }
 
 // ready returns a client in the transmission phase.
-func (o *offer) ready(t *testing.T) *client {
+func (o *offer) ready(t testing.TB) *client {
 	t.Helper()
 	c := o.dial(t)
 	c.hello()
@@ -220,12 +218,4 @@ func fill(n int, seed byte) []byte {
 		binary.LittleEndian.PutUint64(b[i:], uint64(i)|uint64(seed)<<56)
 	}
 	return b[:n]
-}
-
-// said fails the test if the server did not log something.
-func (o *offer) said(t *testing.T, what string) {
-	t.Helper()
-	if !strings.Contains(o.log.String(), what) {
-		t.Errorf("the log does not say %q:\n%s", what, o.log)
-	}
 }
