@@ -294,7 +294,7 @@ func TestLaws(t *testing.T) {
 		}
 		plans += w.plans
 	})
-	if plans < 200 || rests < 50 {
+	if !testing.Short() && (plans < 200 || rests < 50) { // a short run has a fifth of the checks
 		t.Errorf("%d plans, %d groups online in the end: the property says little", plans, rests)
 	}
 }
