@@ -20,6 +20,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/labcli"
 	"github.com/tasuki-ha/tasuki/internal/lab/machine"
+	"github.com/tasuki-ha/tasuki/internal/mirror/serve"
 	"github.com/tasuki-ha/tasuki/internal/paths"
 	"github.com/tasuki-ha/tasuki/internal/watchdog"
 	"github.com/tasuki-ha/tasuki/internal/witness"
@@ -41,17 +42,16 @@ func run() int {
 		return clp.Main(ctx, os.Args, os.Stdout, os.Stderr, dirs.Socket())
 	}
 	if was, err := lab.Hidden(ctx, os.Args[1:]); was {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "error:", err)
-			return cli.ExitFailed
-		}
-		return cli.ExitOK
+		return ended(err)
 	}
 	level := slog.LevelInfo
 	if os.Getenv("TASUKI_DEBUG") != "" {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	if was, err := serve.Hidden(ctx, os.Args[1:], version, log); was {
+		return ended(err)
+	}
 	return cli.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Hooks{
 		Version: version,
 		Daemon: func(ctx context.Context, d paths.Dirs) error {
@@ -78,4 +78,13 @@ func run() int {
 		LinkNames: clp.LinkNames,
 		Lab:       []*cobra.Command{labcli.Command()},
 	})
+}
+
+// ended is how a command ends that only other parts of Tasuki start.
+func ended(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		return cli.ExitFailed
+	}
+	return cli.ExitOK
 }

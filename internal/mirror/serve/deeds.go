@@ -14,6 +14,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/mirror/control"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse"
+	"github.com/tasuki-ha/tasuki/internal/mirror/front/nbd"
 	"github.com/tasuki-ha/tasuki/internal/mirror/meta"
 	"github.com/tasuki-ha/tasuki/internal/mirror/replica"
 )
@@ -236,13 +237,33 @@ func (s *Server) attach() error {
 	return nil
 }
 
+// newFront makes the front end that the file names, or the best one that this
+// kernel has: one that outlives its process.
 func (s *Server) newFront() (front.Front, error) {
-	switch s.spec.FrontEnd {
-	case "", "auto", "fuse":
-		return fuse.Attach(device{s}, s.opt.Keeper, fuse.Options{Name: s.spec.Resource})
+	if s.opt.Front != nil {
+		return s.opt.Front(device{s})
 	}
-	return nil, fmt.Errorf("the front end %s cannot be used: this build has fuse", s.spec.FrontEnd)
+	kind := s.spec.FrontEnd
+	if kind == "" || kind == "auto" {
+		kind = "fuse"
+		if _, found := nbd.Find(s.nbdName()); found || fuse.Supported() != nil && nbd.Available() == nil {
+			kind = "nbd"
+		}
+	}
+	switch kind {
+	case "fuse":
+		return fuse.Attach(device{s}, s.opt.Keeper, fuse.Options{Name: s.spec.Resource})
+	case "nbd":
+		o := nbd.Options{Identity: s.nbdName(), Log: s.log}
+		if index, found := nbd.Find(o.Identity); found {
+			return nbd.Resume(index, device{s}, o)
+		}
+		return nbd.Attach(device{s}, o)
+	}
+	return nil, fmt.Errorf("there is no front end %q: auto, fuse, nbd", kind)
 }
+
+func (s *Server) nbdName() string { return "tasuki:" + s.spec.Resource }
 
 func (s *Server) attached() front.Front {
 	s.mu.Lock()

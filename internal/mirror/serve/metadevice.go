@@ -183,13 +183,10 @@ func (m *metaDevice) format(w *replica.MetaWrite) error {
 		return err
 	}
 	for slot := range 2 {
-		s := *w.Super
-		s.Serial += uint64(slot)
-		if err := m.writeAt(meta.EncodeSuper(s, slot), meta.SuperOffset(slot), true); err != nil {
+		if err := m.writeAt(meta.EncodeSuper(*w.Super, slot), meta.SuperOffset(slot), true); err != nil {
 			return err
 		}
-		m.super = slot
 	}
-	m.blank = false
+	m.blank, m.super = false, 0
 	return nil
 }

@@ -35,8 +35,9 @@ const (
 
 // Options of Run.
 type Options struct {
-	Dir     string      // of the mirror disk, see control.Dir
-	Keeper  keep.Holder // of the front end's descriptors; nil where nothing outlives the process
+	Dir     string                                  // of the mirror disk, see control.Dir
+	Keeper  keep.Holder                             // of the front end's descriptors
+	Front   func(front.Device) (front.Front, error) // in place of what the Spec names; may be nil
 	Log     *slog.Logger
 	Version string
 }

@@ -1,0 +1,93 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/control"
+	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
+)
+
+// Hidden runs the commands that only the daemon starts, and says whether it was one
+// of them: mirror keep DIR holds what must outlive the serving process and starts
+// that, mirror serve DIR is the serving process.
+func Hidden(ctx context.Context, args []string, version string, log *slog.Logger) (was bool, err error) {
+	if len(args) != 3 || args[0] != "mirror" {
+		return false, nil
+	}
+	switch args[1] {
+	case "keep":
+		return true, keeper(ctx, args[2], log)
+	case "serve":
+		return true, process(ctx, args[2], version, log)
+	}
+	return false, nil
+}
+
+// keeper is the process that does nothing but hold and start. A second one for the
+// same directory ends at once.
+func keeper(ctx context.Context, dir string, log *slog.Logger) error {
+	lock := flock.New(filepath.Join(dir, control.FileKeeper))
+	ours, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("keep the mirror disk of %s: %w", dir, err)
+	}
+	if !ours {
+		log.Info("the mirror disk is kept by another process", "directory", dir)
+		return nil
+	}
+	harden(log)
+	runtime.LockOSThread() // the kernel means the thread that started a process when it speaks of its parent
+	return keep.Run(ctx, keep.Options{Log: log, Command: func() *exec.Cmd {
+		c := exec.Command("/proc/self/exe", "mirror", "serve", dir)
+		c.Stderr = os.Stderr
+		c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // nobody else would start it again
+		return c
+	}})
+}
+
+// threads is how many goroutines may be in the kernel with a processor: each waits
+// for the disk most of the time, and a runtime that counts it as at work would let
+// others wait for it.
+const threads = 8
+
+func process(ctx context.Context, dir, version string, log *slog.Logger) error {
+	k, err := keep.Dial()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	runtime.GOMAXPROCS(max(threads, runtime.NumCPU()))
+	debug.SetGCPercent(400) // what is allocated for each request is small, and memory is not what a disk waits for
+	harden(log)
+	err = Run(ctx, Options{Dir: dir, Keeper: k, Log: log, Version: version})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// harden keeps this process out of what it is needed for: memory is freed by
+// writing to disks, which may be this one.
+func harden(log *slog.Logger) {
+	for what, err := range map[string]error{
+		"lock the memory":                     unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT),
+		"count as one that frees memory":      unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0),
+		"be exempt from the memory killer":    os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0),
+		"take precedence over other programs": unix.Setpriority(unix.PRIO_PROCESS, 0, -15),
+	} {
+		if err != nil {
+			log.Warn("this process could not "+what, "error", err)
+		}
+	}
+}

@@ -1,0 +1,460 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/identity"
+	"github.com/tasuki-ha/tasuki/internal/mirror/control"
+	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
+	"github.com/tasuki-ha/tasuki/internal/mirror/front"
+)
+
+const testSize = 64 << 20
+
+// rig is two copies on loopback addresses, and a register in place of the cluster.
+type rig struct {
+	t    *testing.T
+	dirs [2]string
+	spec [2]control.Spec
+	copy [2]*running
+
+	mu    sync.Mutex
+	owner int
+	epoch uint64
+	in    [2]bool
+	rev   uint64
+	down  bool // the register answers nobody
+}
+
+// running is one process that serves.
+type running struct {
+	stop   context.CancelFunc
+	ended  chan error
+	client *control.Client
+	front  *noFront
+}
+
+// noFront is a front end without a kernel: the test calls the device.
+type noFront struct {
+	front.Device
+	gone  chan struct{}
+	once  sync.Once
+	abort atomic.Bool
+}
+
+func (n *noFront) Path() string { return "/dev/none" }
+func (n *noFront) Serve() error { <-n.gone; return nil }
+func (n *noFront) Detach(context.Context) error {
+	n.once.Do(func() { close(n.gone) })
+	return nil
+}
+func (n *noFront) Abort() error { n.abort.Store(true); return nil }
+func (n *noFront) Grown() error { return nil }
+
+func newRig(t *testing.T, change func(*control.Spec)) *rig {
+	t.Helper()
+	r := &rig{t: t, owner: -1}
+	root := t.TempDir()
+	ids := [2]string{filepath.Join(root, "id-a"), filepath.Join(root, "id-b")}
+	a, err := identity.Init(ids[0], "trial", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	joinCluster(t, a, ids[1], "b")
+	addrs := [2]netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
+	port := freePort(t)
+	for i, n := range []string{"a", "b"} {
+		r.dirs[i] = filepath.Join(root, "run-"+n)
+		s := control.Spec{Resource: "md", Node: n, Peer: []string{"b", "a"}[i], Data: filepath.Join(root, "data-"+n), Meta: filepath.Join(root, "meta-"+n),
+			Identity: ids[i], Addresses: addrs[i : i+1], PeerAddresses: addrs[1-i : 2-i], Port: port,
+			PeerTimeout: 500 * time.Millisecond, IOTimeout: 5 * time.Second, InitialCopy: true, SplitBrain: "none", Lab: true}
+		if change != nil {
+			change(&s)
+		}
+		r.spec[i] = s
+		for path, size := range map[string]int64{s.Data: testSize, s.Meta: 16 << 20} {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(path, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := control.WriteSpec(r.dirs[i], s); err != nil {
+			t.Fatal(err)
+		}
+		r.run(i)
+	}
+	return r
+}
+
+func joinCluster(t *testing.T, a *identity.Identity, dir string, name cluster.NodeName) {
+	t.Helper()
+	key, csr, err := identity.NewCSR(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := a.Sign(csr, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caKey, err := a.CAKeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identity.Adopt(dir, key, cert, a.CAPEM(), caKey); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	return uint16(20000 + rand.IntN(20000))
+}
+
+// run starts a copy's process.
+func (r *rig) run(i int) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	x := &running{stop: cancel, ended: make(chan error, 1)}
+	log := slog.New(slog.NewTextHandler(&lines{t: r.t, name: r.spec[i].Node}, nil))
+	o := Options{Dir: r.dirs[i], Log: log, Version: "test", Front: func(d front.Device) (front.Front, error) {
+		x.front = &noFront{Device: d, gone: make(chan struct{})}
+		return x.front, nil
+	}}
+	go func() { x.ended <- Run(ctx, o) }()
+	r.copy[i] = x
+	r.t.Cleanup(func() { r.halt(i) })
+	r.wait("its socket", func() bool {
+		c, err := control.Dial(ctx, filepath.Join(r.dirs[i], control.FileSocket), func(m control.Message) { r.hears(i, m) })
+		x.client = c
+		return err == nil
+	})
+	r.tell(i)
+}
+
+// lines brings a log into that of a test.
+type lines struct {
+	t    *testing.T
+	name string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.t.Logf("%s: %s", l.name, bytes.TrimSpace(p))
+	return len(p), nil
+}
+
+// halt ends a copy's process as if it were killed: nothing is demoted.
+func (r *rig) halt(i int) {
+	x := r.copy[i]
+	if x == nil {
+		return
+	}
+	r.copy[i] = nil
+	x.stop()
+	if err := <-x.ended; err != nil {
+		r.t.Errorf("the process of %s: %v", r.spec[i].Node, err)
+	}
+	if x.client != nil {
+		_ = x.client.Close()
+	}
+}
+
+func (r *rig) wait(what string, is func() bool) {
+	r.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); <-tick.C {
+		if is() {
+			return
+		}
+	}
+	r.t.Fatalf("waited in vain for %s; %s", what, r.describe())
+}
+
+func (r *rig) describe() string {
+	out := ""
+	for i := range r.copy {
+		if r.copy[i] != nil {
+			out += fmt.Sprintf("\n%s: %+v", r.spec[i].Node, r.status(i))
+		}
+	}
+	return out
+}
+
+// hears takes what a process says to its daemon.
+func (r *rig) hears(i int, m control.Message) {
+	switch {
+	case m.Ask != nil:
+		r.mu.Lock()
+		grant := !r.down && r.owner == i && m.Ask.Rev == r.rev
+		if grant {
+			r.in[i], r.in[1-i] = m.Ask.Self, m.Ask.Peer
+			r.rev++
+		}
+		r.mu.Unlock()
+		if grant {
+			go func() { r.tell(0); r.tell(1) }()
+		}
+	case m.Fail != "":
+		r.t.Logf("%s fails: %s", r.spec[i].Node, m.Fail)
+	}
+}
+
+func (r *rig) set(i int) *control.Set {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &control.Set{Self: r.in[i], Peer: r.in[1-i], Rev: r.rev}
+}
+
+func (r *rig) tell(i int) {
+	if x := r.copy[i]; x != nil && x.client != nil {
+		_, _ = x.client.Do(context.Background(), control.Request{Do: control.Told, Set: r.set(i)}) // it may be ending
+	}
+}
+
+func (r *rig) do(i int, q control.Request) (control.Message, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return r.copy[i].client.Do(ctx, q)
+}
+
+func (r *rig) status(i int) control.Status {
+	m, err := r.do(i, control.Request{Do: control.Query})
+	if err != nil {
+		return control.Status{}
+	}
+	return *m.Status
+}
+
+// activate gives the group to a copy.
+func (r *rig) activate(i int) {
+	r.t.Helper()
+	r.mu.Lock()
+	r.owner = i
+	r.epoch++
+	q := control.Request{Do: control.Activate, Epoch: r.epoch, Construct: !r.in[0] && !r.in[1]}
+	r.mu.Unlock()
+	q.Set, q.PeerDown = r.set(i), r.copy[1-i] == nil
+	if _, err := r.do(i, q); err != nil {
+		r.t.Fatalf("activate %s: %v", r.spec[i].Node, err)
+	}
+}
+
+func (r *rig) joined(i int) {
+	r.t.Helper()
+	r.wait("both copies in sync", func() bool {
+		set := r.set(i)
+		return r.status(i).Phase == "joined" && set.Self && set.Peer
+	})
+}
+
+// io carries out one request on the device of a copy.
+func (r *rig) io(i int, op front.Op, off int64, data []byte) syscall.Errno {
+	done := make(chan syscall.Errno, 1)
+	q := &front.Request{Op: op, Offset: off, Length: len(data), Data: data, Done: func(_ *front.Request, e syscall.Errno) { done <- e }}
+	r.copy[i].front.Do(q)
+	select {
+	case e := <-done:
+		return e
+	case <-time.After(15 * time.Second):
+		r.t.Errorf("a %s does not complete; %s", op, r.describe())
+		return syscall.ETIMEDOUT
+	}
+}
+
+// fill writes blocks of random content and returns what was acknowledged.
+func (r *rig) fill(i, n int, rng *rand.Rand, into map[int64][]byte) {
+	r.t.Helper()
+	for range n {
+		size := 4096 << rng.IntN(6)
+		off := int64(rng.IntN((testSize-size)/4096)) * 4096
+		data := disk.Aligned(size)
+		for k := range data {
+			data[k] = byte(rng.Uint32())
+		}
+		if e := r.io(i, front.Write, off, data); e != 0 {
+			r.t.Fatalf("write: %v", e)
+		}
+		for at := 0; at < size; at += 4096 {
+			into[off+int64(at)] = data[at : at+4096]
+		}
+	}
+	if e := r.io(i, front.Flush, 0, nil); e != 0 {
+		r.t.Fatalf("flush: %v", e)
+	}
+}
+
+func (r *rig) look(i int, want map[int64][]byte) {
+	r.t.Helper()
+	got := disk.Aligned(4096)
+	for off, data := range want {
+		if e := r.io(i, front.Read, off, got); e != 0 || !bytes.Equal(got, data) {
+			r.t.Fatalf("what was acknowledged at %d is not on %s (errno %d)", off, r.spec[i].Node, e)
+		}
+	}
+}
+
+func (r *rig) equal() {
+	r.t.Helper()
+	a, err := os.ReadFile(r.spec[0].Data)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := os.ReadFile(r.spec[1].Data)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for at := 0; at < len(a); at += 4096 {
+		if !bytes.Equal(a[at:at+4096], b[at:at+4096]) {
+			r.t.Fatalf("the copies differ at byte %d", at)
+		}
+	}
+}
+
+func TestLifeOfTwoCopies(t *testing.T) {
+	for name, change := range map[string]func(*control.Spec){
+		"sync": nil, "async": func(s *control.Spec) { s.Async, s.Queue = true, 2<<20 }, "compressed": func(s *control.Spec) { s.Compress = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, change)
+			rng := rand.New(rand.NewPCG(1, 2))
+			want := map[int64][]byte{}
+			r.activate(0)
+			r.fill(0, 20, rng, want)
+			r.joined(0)
+			r.fill(0, 50, rng, want)
+			r.halt(1) // the other copy is gone for a while
+			r.fill(0, 50, rng, want)
+			r.run(1)
+			r.joined(0)
+			r.fill(0, 20, rng, want)
+			if _, err := r.do(0, control.Request{Do: control.Deactivate}); err != nil {
+				t.Fatal(err)
+			}
+			r.equal()
+			r.activate(1) // a planned move
+			r.look(1, want)
+			r.fill(1, 50, rng, want)
+			r.joined(1)
+			if r.halt(1); change == nil || name == "compressed" { // the active copy is gone
+				r.activate(0)
+				r.look(0, want)
+				r.fill(0, 30, rng, want)
+				if err := os.Remove(filepath.Join(r.dirs[1], control.FileActive)); err != nil {
+					t.Fatal(err)
+				}
+				r.run(1)
+				r.joined(0)
+				r.equal()
+			}
+		})
+	}
+}
+
+// The process of the active copy is killed and another one goes on: what was
+// acknowledged is there, and the copies become equal.
+func TestActiveProcessStartsAnew(t *testing.T) {
+	r := newRig(t, nil)
+	rng := rand.New(rand.NewPCG(3, 4))
+	want := map[int64][]byte{}
+	r.activate(0)
+	r.joined(0)
+	for range 4 {
+		r.fill(0, 20, rng, want)
+		r.halt(0)
+		r.run(0)
+		r.look(0, want)
+		r.joined(0)
+	}
+	r.fill(0, 20, rng, want)
+	r.equal()
+}
+
+// A freeze holds everything, and an abort ends it with errors.
+func TestFreezeAndAbort(t *testing.T) {
+	r := newRig(t, nil)
+	r.activate(0)
+	r.joined(0)
+	if _, err := r.do(0, control.Request{Do: control.Freeze}); err != nil {
+		t.Fatal(err)
+	}
+	held := make(chan syscall.Errno, 1)
+	go func() { held <- r.io(0, front.Write, 0, disk.Aligned(4096)) }()
+	select {
+	case e := <-held:
+		t.Fatalf("a write completes while all is frozen: %v", e)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if _, err := r.do(0, control.Request{Do: control.Thaw}); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-held; e != 0 {
+		t.Errorf("after the thaw: %v", e)
+	}
+	if _, err := r.do(0, control.Request{Do: control.Freeze}); err != nil {
+		t.Fatal(err)
+	}
+	go func() { held <- r.io(0, front.Write, 0, disk.Aligned(4096)) }()
+	r.wait("the write", func() bool { return r.status(0).Waiting > 0 })
+	if _, err := r.do(0, control.Request{Do: control.Deactivate, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-held; e != syscall.EIO {
+		t.Errorf("after the abort: %v", e)
+	}
+	if s := r.status(0); s.Role != "standby" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A loss of the other copy holds writes until the cluster has spoken.
+func TestWritesWaitForTheCluster(t *testing.T) {
+	r := newRig(t, nil)
+	r.activate(0)
+	r.joined(0)
+	r.mu.Lock()
+	r.down = true
+	r.mu.Unlock()
+	r.halt(1)
+	held := make(chan syscall.Errno, 1)
+	go func() { held <- r.io(0, front.Write, 4096, disk.Aligned(4096)) }()
+	select {
+	case e := <-held:
+		t.Fatalf("a write completes although nobody knows whether the other copy counts: %v", e)
+	case <-time.After(1500 * time.Millisecond):
+	}
+	r.mu.Lock()
+	r.down = false
+	r.mu.Unlock()
+	if m, ok := r.copy[0].client, true; ok && m != nil { // its daemon asks again
+		r.again(0)
+	}
+	if e := <-held; e != 0 {
+		t.Errorf("%v", e)
+	}
+}
+
+// again connects anew, as a daemon that starts does: it hears the wish that stands.
+func (r *rig) again(i int) {
+	r.t.Helper()
+	_ = r.copy[i].client.Close()
+	c, err := control.Dial(context.Background(), filepath.Join(r.dirs[i], control.FileSocket), func(m control.Message) { r.hears(i, m) })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.copy[i].client = c
+}
