@@ -36,7 +36,8 @@ type Front struct {
 	fd     int // of conn.Device
 	slots  *slots
 	served sync.WaitGroup // the threads
-	ended  chan struct{}  // closed when all of them have
+	ended  chan struct{}  // closed when all of them have ended
+	abort  chan struct{}  // closed by Abort
 
 	mu      sync.Mutex
 	gone    bool // the files of conn are closed
@@ -90,7 +91,7 @@ func Attach(dev front.Device, h keep.Holder, o Options) (*Front, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, err)
 	}
-	f := &Front{dev: dev, holder: h, conn: conn, fd: int(conn.Device.Fd()), ended: make(chan struct{})}
+	f := &Front{dev: dev, holder: h, conn: conn, fd: int(conn.Device.Fd()), ended: make(chan struct{}), abort: make(chan struct{})}
 	if f.slots, err = newSlots(o.Depth, conn.Transfer, f.done, f.close); err != nil {
 		conn.Close()
 		return nil, err
@@ -142,16 +143,25 @@ func (f *Front) reason() error {
 // Path is the loop device.
 func (f *Front) Path() string { return f.conn.Path }
 
+// wait waits for the end of the threads, but not after Abort: they may be in a
+// device that does not come back.
+func (f *Front) wait() {
+	select {
+	case <-f.ended:
+	case <-f.abort:
+	}
+}
+
 // Serve waits for the end of the connection, which is served since Attach.
 func (f *Front) Serve() error {
-	<-f.ended
+	f.wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.leaving:
-		return nil
 	case f.aborted:
 		return fmt.Errorf("%s was aborted", f.conn.Path)
+	case f.leaving:
+		return nil
 	case f.why != nil:
 		return f.why
 	}
@@ -166,12 +176,8 @@ func (f *Front) Detach(ctx context.Context) error {
 		f.leave(false)
 		return fmt.Errorf("detach: %w", err)
 	}
-	select {
-	case <-f.ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("detach %s: the last requests: %w", f.conn.Path, ctx.Err())
-	}
+	f.wait()
+	return nil
 }
 
 func (f *Front) leave(on bool) {
@@ -183,7 +189,10 @@ func (f *Front) leave(on bool) {
 // Abort ends the connection: the loop device stays until Detach, and fails.
 func (f *Front) Abort() error {
 	f.mu.Lock()
-	f.aborted = true
+	if !f.aborted {
+		f.aborted = true
+		close(f.abort)
+	}
 	var err error
 	if !f.gone {
 		err = keep.Abort(f.conn.ID)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -319,9 +320,39 @@ func TestGrow(t *testing.T) {
 	d.Check(t)
 }
 
-func TestAbort(t *testing.T) {
+// stuck is a device whose Do does not come back, as with a disk that hangs.
+type stuck struct {
+	front.Device
+	on   atomic.Bool
+	gate sync.RWMutex // held whole: it hangs
+	in   atomic.Int32
+}
+
+func (s *stuck) Do(r *front.Request) {
+	if s.on.Load() {
+		s.in.Add(1)
+		s.gate.RLock()
+		defer s.gate.RUnlock()
+	}
+	s.Device.Do(r)
+}
+
+func TestAbortWhileTheDeviceHoldsItsRequests(t *testing.T) {
 	d := fronttest.New(64<<20, 512)
+	abort(t, d, func() { d.Hold(func(fronttest.Seen) bool { return true }) }, func() bool { return d.Held() == 6 }, d.Release)
+	d.Check(t)
+}
+
+func TestAbortWhileTheDeviceHangs(t *testing.T) {
+	d := &stuck{Device: fronttest.New(64<<20, 512)}
+	abort(t, d, func() { d.gate.Lock(); d.on.Store(true) }, func() bool { return d.in.Load() == 4 }, d.gate.Unlock)
+}
+
+// abort has a device hang, under a mounted file system and other writers.
+func abort(t *testing.T, d front.Device, hang func(), hangs func() bool, release func()) {
+	t.Helper()
 	needRoot(t)
+	before := descriptors(t)
 	f, err := Attach(d, &keep.Held{}, Options{Name: "test", Depth: 6, Threads: 4}) // fewer than what will wait
 	if err != nil {
 		t.Fatal(err)
@@ -331,7 +362,7 @@ func TestAbort(t *testing.T) {
 	run(t, "mkfs.ext4", "-q", f.Path())
 	dir := mount(t, f.Path(), "ext4")
 	b := open(t, f.Path())
-	d.Hold(func(fronttest.Seen) bool { return true })
+	hang()
 	const writers = 12
 	failed := make(chan error, writers+1)
 	for i := range writers {
@@ -351,7 +382,7 @@ func TestAbort(t *testing.T) {
 		}
 		failed <- err
 	}()
-	eventually(t, "all slots wait for the device", func() bool { return d.Held() == 6 })
+	eventually(t, "everything waits for the device", hangs)
 	begin := time.Now()
 	if err := f.Abort(); err != nil {
 		t.Fatal(err)
@@ -382,9 +413,9 @@ func TestAbort(t *testing.T) {
 	if bound(t, f.Path()) {
 		t.Errorf("%s is still there", f.Path())
 	}
-	d.Release() // the device ends what it had; nobody waits for it
+	release() // the device ends what it had; nobody waits for it
 	if err := f.Abort(); err != nil {
 		t.Errorf("abort once more: %v", err)
 	}
-	d.Check(t)
+	eventually(t, "no descriptor is left", func() bool { return descriptors(t) <= before })
 }

@@ -27,7 +27,8 @@ import (
 // The environment of a child, which serves the file until it gets SIGTERM.
 const (
 	childFile = "TASUKI_TEST_FILE"
-	childHold = "TASUKI_TEST_HOLD" // take every write, and never complete one
+	// Take every write, or, from SIGTERM on, flush, and never complete one: "20 write".
+	childHold = "TASUKI_TEST_HOLD"
 )
 
 // keeperFile makes a process the keeper of a child.
@@ -51,8 +52,8 @@ func child(path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
 	var d front.Device
-	if n := os.Getenv(childHold); n != "" {
-		held, err := holding(ctx, path, n)
+	if what := os.Getenv(childHold); what != "" {
+		held, err := holding(ctx, path, what)
 		if err != nil {
 			return err
 		}
@@ -82,7 +83,9 @@ func child(path string) error {
 	}
 }
 
-func holding(ctx context.Context, path, n string) (front.Device, error) {
+func holding(ctx context.Context, path, what string) (front.Device, error) {
+	n, op, _ := strings.Cut(what, " ")
+
 	size, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -91,11 +94,11 @@ func holding(ctx context.Context, path, n string) (front.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Hold(func(s fronttest.Seen) bool { return s.Op == front.Write })
+	d.Hold(func(s fronttest.Seen) bool { return s.Op.String() == op && (s.Op == front.Write || ctx.Err() != nil) })
 	go func() {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
-		for ctx.Err() == nil && strconv.Itoa(d.Held()) != n {
+		for strconv.Itoa(d.Held()) != n {
 			<-tick.C
 		}
 		fmt.Println("holding", n)
@@ -227,7 +230,7 @@ func TestRequestsOutliveTheirProcess(t *testing.T) {
 	const writes = 20
 	k := keeper(t, file, func(n int) []string {
 		if n < 3 {
-			return []string{childHold + "=" + strconv.Itoa(writes)}
+			return []string{fmt.Sprintf("%s=%d write", childHold, writes)}
 		}
 		return nil
 	})
@@ -362,38 +365,69 @@ func TestBlockDeviceOutlivesItsProcessUnmounted(t *testing.T) {
 	}
 }
 
-// A machine that loses its power, or a namespace whose processes are all killed.
-func TestNothingOutlivesEverybody(t *testing.T) {
-	file := newFile(t, 64<<20)
+// everybody is a keeper and its child, both of them processes.
+type everybody struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	out   *bufio.Reader
+	child int
+	path  string
+}
+
+func newEverybody(t *testing.T, file, hold string) *everybody {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = r.Close() }()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), keeperFile+"="+file)
-	cmd.Stdout, cmd.Stderr = w, os.Stderr
-	if err := cmd.Start(); err != nil {
+	t.Cleanup(func() { _ = r.Close() })
+	e := &everybody{t: t, cmd: exec.Command("/proc/self/exe"), out: bufio.NewReader(r)}
+	e.cmd.Env = append(os.Environ(), keeperFile+"="+file, childHold+"="+hold)
+	e.cmd.Stdout, e.cmd.Stderr = w, os.Stderr
+	err = e.cmd.Start()
+	_ = w.Close() // they have it
+	if err != nil {
 		t.Fatal(err)
 	}
-	_ = w.Close()
-	var path string
-	var pid int
-	if _, err := fmt.Fscanf(r, "serving %s %d\n", &path, &pid); err != nil {
+	if _, err := fmt.Fscanf(e.out, "serving %s %d\n", &e.path, &e.child); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "mkfs.ext4", "-q", path)
-	dir := mount(t, path, "ext4")
-	stop, failed := make(chan struct{}), make(chan error, 1)
-	go func() { failed <- appends(filepath.Join(dir, "lines"), stop) }()
-	after := completed(t, path) + 200
-	eventually(t, "writes go on", func() bool { return completed(t, path) > after })
-	for _, p := range []int{cmd.Process.Pid, pid} { // the keeper first, or it starts another child
+	return e
+}
+
+// kill is a machine that loses its power, or a namespace whose processes are all
+// killed: the keeper first, or it starts another child.
+func (e *everybody) kill() {
+	e.t.Helper()
+	for _, p := range []int{e.cmd.Process.Pid, e.child} {
 		if err := unix.Kill(p, unix.SIGKILL); err != nil {
-			t.Fatal(err)
+			e.t.Fatal(err)
 		}
 	}
-	_ = cmd.Wait()
+}
+
+func (e *everybody) gone() {
+	e.t.Helper()
+	dead := make(chan error, 1)
+	go func() { dead <- e.cmd.Wait() }()
+	select {
+	case <-dead:
+	case <-time.After(limit):
+		e.t.Fatal("the keeper cannot be killed: it waits for an answer of its child")
+	}
+	eventually(e.t, "the loop device is gone", func() bool { return !bound(e.t, e.path) })
+}
+
+func TestNothingOutlivesEverybody(t *testing.T) {
+	file := newFile(t, 64<<20)
+	e := newEverybody(t, file, "")
+	run(t, "mkfs.ext4", "-q", e.path)
+	dir := mount(t, e.path, "ext4")
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	go func() { failed <- appends(filepath.Join(dir, "lines"), stop) }()
+	after := completed(t, e.path) + 200
+	eventually(t, "writes go on", func() bool { return completed(t, e.path) > after })
+	e.kill()
 	select {
 	case err := <-failed:
 		if err == nil {
@@ -404,9 +438,22 @@ func TestNothingOutlivesEverybody(t *testing.T) {
 	}
 	close(stop)
 	unmount(t, dir)
-	eventually(t, "the loop device is gone", func() bool { return !bound(t, path) })
+	e.gone()
 	_ = exec.Command("fsck.ext4", "-p", file).Run() // plays the journal, which is status 1
 	run(t, "fsck.ext4", "-fn", file)
+}
+
+// The keeper is in the middle of a system call that the child has to answer.
+func TestEverybodyDiesWhileDetaching(t *testing.T) {
+	e := newEverybody(t, newFile(t, 16<<20), "1 flush")
+	if err := unix.Kill(e.child, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fscanf(e.out, "holding 1\n"); err != nil {
+		t.Fatal(err)
+	}
+	e.kill()
+	e.gone()
 }
 
 func TestSupported(t *testing.T) {

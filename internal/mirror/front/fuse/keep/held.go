@@ -54,15 +54,13 @@ type Holder interface {
 	Release(ctx context.Context) error
 }
 
-// Held is the kernel's part of one front end. The zero value holds nothing. Used
-// as a Holder in the process that serves, it works as long as that process is
-// not killed in the middle of a call.
+// Held is the kernel's part of one front end. The zero value holds nothing.
 type Held struct {
 	calls sync.Mutex // of Bind, Grow and Release, which wait for the serving side
 	mu    sync.Mutex
 	spec  Spec
 	conn  Connection // ours; Device is nil when nothing is held
-	loop  *os.File
+	hand  *hand      // has the loop device, if conn has a path
 }
 
 var _ Holder = (*Held)(nil)
@@ -73,16 +71,11 @@ func (h *Held) Connect(s Spec) (Connection, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conn.Device == nil {
-		device, root, err := mount(s.Name)
+		conn, hand, err := open(s)
 		if err != nil {
 			return Connection{}, err
 		}
-		made := Connection{Device: device, Root: root, Transfer: Transfer}
-		if made.ID, err = connectionID(root); err != nil {
-			made.Close()
-			return Connection{}, err
-		}
-		h.spec, h.conn = s, made
+		h.spec, h.conn, h.hand = s, conn, hand
 	}
 	if s.SectorSize != h.spec.SectorSize {
 		return Connection{}, fmt.Errorf("%s has sectors of %d bytes, now %d are wanted: detach it first", h.conn.Path, h.spec.SectorSize, s.SectorSize)
@@ -99,6 +92,23 @@ func (h *Held) Connect(s Spec) (Connection, error) {
 	return c, nil
 }
 
+func open(s Spec) (conn Connection, _ *hand, err error) {
+	defer func() {
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	conn.Transfer = Transfer
+	if conn.Device, conn.Root, err = mount(s.Name); err != nil {
+		return conn, nil, err
+	}
+	if conn.ID, err = connectionID(conn.Root); err != nil {
+		return conn, nil, err
+	}
+	hand, err := newHand(conn.Root)
+	return conn, hand, err
+}
+
 func duplicate(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -108,61 +118,54 @@ func duplicate(f *os.File) (*os.File, error) {
 }
 
 // now returns what is held now.
-func (h *Held) now() (Connection, *os.File, Spec) {
+func (h *Held) now() (Connection, *hand, Spec) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.conn, h.loop, h.spec
+	return h.conn, h.hand, h.spec
 }
 
 var errNothing = errors.New("no block device is held")
 
-// Bind makes the loop device.
-func (h *Held) Bind() (string, error) {
+// Bind makes the loop device. The kernel flushes once meanwhile.
+func (h *Held) Bind() (path string, err error) {
 	h.calls.Lock()
 	defer h.calls.Unlock()
-	conn, loop, spec := h.now()
-	if conn.Device == nil || loop != nil {
+	conn, hand, spec := h.now()
+	if conn.Device == nil || conn.Path != "" {
 		return "", errors.New("bind: there must be a connection, and no loop device yet")
 	}
-	fd, err := unix.Openat(int(conn.Root.Fd()), File, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	err = hand.run(func() (err error) {
+		hand.loop, path, err = bind(hand.root, spec.SectorSize, spec.Name)
+		return err
+	})
 	if err != nil {
-		return "", fmt.Errorf("open the file of the FUSE file system: %w", err)
-	}
-	defer func() { _ = unix.Close(fd) }() // the loop device has its own reference
-	if loop, err = bind(fd, spec.SectorSize, spec.Name); err != nil {
-		return "", err
-	}
-	if err := tune(loop); err != nil {
-		_ = loop.Close() // frees it
 		return "", err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.conn.Device != conn.Device {
-		_ = loop.Close()
-		return "", errNothing
-	}
-	h.loop, h.conn.Path = loop, loop.Name()
-	return loop.Name(), nil
+	h.conn.Path = path
+	return path, nil
 }
 
 // Grow has the kernel read the size of the file, and gives it to the loop device.
 func (h *Held) Grow() error {
 	h.calls.Lock()
 	defer h.calls.Unlock()
-	conn, loop, _ := h.now()
-	if loop == nil {
+	conn, hand, _ := h.now()
+	if conn.Path == "" {
 		return errNothing
 	}
-	// Kernels before 6.16 take the size that they know, so it must be asked for.
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(conn.Root.Fd()), File, &st, 0); err != nil {
-		return fmt.Errorf("read the new size: %w", err)
-	}
-	if _, err := unix.IoctlRetInt(int(loop.Fd()), unix.LOOP_SET_CAPACITY); err != nil {
-		return fmt.Errorf("grow %s: %w", loop.Name(), err)
-	}
-	return nil
+	return hand.run(func() error {
+		// Kernels before 6.16 take the size that they know, so it must be asked for.
+		var st unix.Stat_t
+		if err := unix.Fstatat(hand.root, File, &st, 0); err != nil {
+			return fmt.Errorf("read the new size: %w", err)
+		}
+		if _, err := unix.IoctlRetInt(hand.loop, unix.LOOP_SET_CAPACITY); err != nil {
+			return fmt.Errorf("grow %s: %w", conn.Path, err)
+		}
+		return nil
+	})
 }
 
 const (
@@ -174,18 +177,22 @@ const (
 func (h *Held) Release(ctx context.Context) error {
 	h.calls.Lock()
 	defer h.calls.Unlock()
-	conn, loop, _ := h.now()
-	if loop == nil {
+	conn, hand, _ := h.now()
+	if conn.Path == "" {
 		return nil
 	}
 	for end := time.Now().Add(busyFor); ; {
-		// An error here is no reason to keep the device: whoever wrote without
-		// syncing was promised nothing, and a device that was aborted must go.
-		_ = unix.Fsync(int(loop.Fd()))
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%s stays: %w", loop.Name(), err)
-		}
-		free, err := unbind(loop)
+		free := false
+		err := hand.run(func() (err error) {
+			// An error here is no reason to keep the device: whoever wrote without
+			// syncing was promised nothing, and a device that was aborted must go.
+			_ = unix.Fsync(hand.loop)
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("%s stays: %w", conn.Path, err)
+			}
+			free, err = unbind(hand.loop)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -193,7 +200,7 @@ func (h *Held) Release(ctx context.Context) error {
 			break
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("%s: %w", loop.Name(), front.ErrBusy)
+			return fmt.Errorf("%s: %w", conn.Path, front.ErrBusy)
 		}
 		select {
 		case <-ctx.Done():
@@ -202,51 +209,36 @@ func (h *Held) Release(ctx context.Context) error {
 	}
 	// While our files are open the number is the connection's.
 	err := Abort(conn.ID)
-	h.drop()
+	h.Close()
+	<-hand.ended
 	return err
-}
-
-// unbind begins the end of a loop device if we are its only user. The kernel then
-// lets nobody else open it; if there is another user it only remembers to free it
-// at the last close, which it does anyway.
-func unbind(loop *os.File) (bool, error) {
-	if _, err := unix.IoctlRetInt(int(loop.Fd()), unix.LOOP_CLR_FD); err != nil && !errors.Is(err, unix.ENXIO) {
-		return false, fmt.Errorf("free %s: %w", loop.Name(), err)
-	}
-	_, err := unix.IoctlLoopGetStatus64(int(loop.Fd()))
-	if err != nil && !errors.Is(err, unix.ENXIO) {
-		return false, fmt.Errorf("look at %s: %w", loop.Name(), err)
-	}
-	return err != nil, nil
 }
 
 // Close lets everything go. What is mounted gets errors from then on, unless the
 // serving side still has the connection.
-func (h *Held) Close() { h.drop() }
-
-func (h *Held) drop() {
+func (h *Held) Close() {
 	h.mu.Lock()
-	conn, loop := h.conn, h.loop
-	h.conn, h.loop = Connection{}, nil
+	conn, hand := h.conn, h.hand
+	h.conn, h.hand = Connection{}, nil
 	h.mu.Unlock()
-	if loop != nil {
-		_ = loop.Close() // nothing is cached any more, or it is lost on purpose
-	}
 	conn.Close()
+	if hand != nil {
+		hand.stop()
+	}
 }
 
 // lost is called when the serving side is gone. A connection without a loop
 // device is of no use to the next one, and Bind may be waiting in it.
 func (h *Held) lost() error {
-	conn, loop, _ := h.now()
-	if conn.Device == nil || loop != nil {
+	conn, _, _ := h.now()
+	if conn.Device == nil || conn.Path != "" {
 		return nil
 	}
 	err := Abort(conn.ID)
 	h.calls.Lock() // until Bind has returned
 	defer h.calls.Unlock()
-	if _, loop, _ := h.now(); loop == nil {
-		h.drop()
+	if conn, _, _ := h.now(); conn.Path == "" {
+		h.Close()
 	}
 	return err
 }

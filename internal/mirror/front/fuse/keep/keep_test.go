@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -252,7 +253,7 @@ func TestProcessDiesBeforeItsDeviceIsThere(t *testing.T) {
 	case <-time.After(limit):
 		t.Fatal("bind waits for ever")
 	}
-	if conn, loop, _ := h.now(); conn.Device != nil || loop != nil {
+	if conn, hand, _ := h.now(); conn.Device != nil || hand != nil {
 		t.Error("something is still held")
 	}
 	again, err := h.Connect(Spec{Name: "test", SectorSize: 4096})
@@ -261,6 +262,46 @@ func TestProcessDiesBeforeItsDeviceIsThere(t *testing.T) {
 	}
 	again.Close()
 	h.Close()
+}
+
+// The collector and timers of Go use descriptors from any thread.
+func TestTheRuntimeLivesWithTheHand(t *testing.T) {
+	root, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	other, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	h, err := newHand(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = h.run(func() error {
+		for range 3 {
+			runtime.GC()
+			<-time.After(time.Millisecond)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(other.Fd()), &st); !errors.Is(err, unix.EBADF) {
+			return fmt.Errorf("a descriptor of others: %w", err)
+		}
+		return unix.Fstat(h.root, &st)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	h.stop()
+	<-h.ended
+	if err := h.run(func() error { return nil }); !errors.Is(err, errNothing) {
+		t.Errorf("a hand that has ended: %v", err)
+	}
+	if _, err := other.Stat(); err != nil {
+		t.Errorf("the descriptor of the other threads: %v", err)
+	}
 }
 
 func TestAbortOfWhatIsGone(t *testing.T) {
@@ -272,12 +313,12 @@ func TestAbortOfWhatIsGone(t *testing.T) {
 
 func TestNodeOfALoopDevice(t *testing.T) {
 	needRoot(t)
-	f, err := openLoop(0)
+	fd, path, err := openLoop(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
-	if f.Name() != "/dev/loop0" {
-		t.Errorf("it is called %s", f.Name())
+	_ = unix.Close(fd)
+	if path != "/dev/loop0" {
+		t.Errorf("it is called %s", path)
 	}
 }

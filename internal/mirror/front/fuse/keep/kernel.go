@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -112,70 +111,90 @@ const (
 	loopDiscardBytes = 64 << 20
 )
 
-// bind gives the file behind fd a free loop device and returns it opened. It
-// asks the serving side, so it must be another process, or another thread.
-func bind(fd, sector int, name string) (*os.File, error) {
-	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+// bind gives the file of a file system a free loop device, and returns it opened,
+// and its path. The serving side has to answer.
+func bind(root, sector int, name string) (loop int, path string, err error) {
+	fd, err := unix.Openat(root, File, unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/loop-control (is the loop module loaded?): %w", err)
+		return -1, "", fmt.Errorf("open the file of the FUSE file system: %w", err)
 	}
-	defer func() { _ = control.Close() }()
+	defer func() { _ = unix.Close(fd) }() // the loop device has its own reference
+	control, err := unix.Open("/dev/loop-control", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", fmt.Errorf("open /dev/loop-control (is the loop module loaded?): %w", err)
+	}
+	defer func() { _ = unix.Close(control) }()
 	config := unix.LoopConfig{Fd: uint32(fd), Size: uint32(sector)}
 	// The last close frees the device: a crash of everybody leaves nothing behind.
 	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
 	copy(config.Info.File_name[:len(config.Info.File_name)-1], "tasuki-"+name)
 	for range loopTries {
-		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		n, err := unix.IoctlRetInt(control, unix.LOOP_CTL_GET_FREE)
 		if err != nil {
-			return nil, fmt.Errorf("find a free loop device: %w", err)
+			return -1, "", fmt.Errorf("find a free loop device: %w", err)
 		}
-		loop, err := openLoop(n)
+		loop, path, err := openLoop(n)
 		if err == nil {
-			if err = unix.IoctlLoopConfigure(int(loop.Fd()), &config); err == nil {
-				return loop, nil
+			if err = unix.IoctlLoopConfigure(loop, &config); err == nil {
+				if err = tune(loop, n); err == nil {
+					return loop, path, nil
+				}
 			}
-			_ = loop.Close() // not ours
+			_ = unix.Close(loop) // not ours, or freed by this
 		}
 		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENXIO) { // somebody was faster
-			return nil, fmt.Errorf("set up loop device %d: %w", n, err)
+			return -1, "", fmt.Errorf("set up loop device %d: %w", n, err)
 		}
 	}
-	return nil, errors.New("every free loop device was taken by somebody else: try again")
+	return -1, "", errors.New("every free loop device was taken by somebody else: try again")
 }
 
 // openLoop opens the n-th loop device. Where /dev is not kept by the kernel, as
 // in a container, the node is made first.
-func openLoop(n int) (*os.File, error) {
-	path := "/dev/loop" + strconv.Itoa(n)
-	err := unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(loopMajor, uint32(n))))
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return nil, fmt.Errorf("make %s: %w", path, err)
+func openLoop(n int) (fd int, path string, err error) {
+	path = "/dev/loop" + strconv.Itoa(n)
+	device := unix.Mkdev(loopMajor, uint32(n))
+	if err := unix.Mknod(path, unix.S_IFBLK|0o660, int(device)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return -1, "", fmt.Errorf("make %s: %w", path, err)
 	}
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+	if fd, err = unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return -1, "", fmt.Errorf("open %s: %w", path, err)
 	}
-	f := os.NewFile(uintptr(fd), path)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || st.Rdev != unix.Mkdev(loopMajor, uint32(n)) {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s is not the loop device of that number: remove it", path)
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || st.Rdev != device {
+		_ = unix.Close(fd)
+		return -1, "", fmt.Errorf("%s is not the loop device of that number: remove it", path)
 	}
-	return f, nil
+	return fd, path, nil
 }
 
-// tune sets limits of the queue, and checks that nothing is cached twice.
-func tune(loop *os.File) error {
-	info, err := unix.IoctlLoopGetStatus64(int(loop.Fd()))
+// tune sets limits of the queue of the n-th loop device, and checks that nothing
+// is cached twice.
+func tune(loop, n int) error {
+	info, err := unix.IoctlLoopGetStatus64(loop)
 	if err != nil {
-		return fmt.Errorf("look at %s: %w", loop.Name(), err)
+		return fmt.Errorf("look at it: %w", err)
 	}
 	if info.Flags&unix.LO_FLAGS_DIRECT_IO == 0 {
-		return fmt.Errorf("%s does not do direct I/O on a FUSE file", loop.Name())
+		return errors.New("the kernel does no direct I/O on a FUSE file")
 	}
-	queue := "block/" + strings.TrimPrefix(loop.Name(), "/dev/") + "/queue/"
+	queue := fmt.Sprintf("block/loop%d/queue/", n)
 	return errors.Join(
 		writeIn("sysfs", queue+"max_sectors_kb", strconv.Itoa(Transfer>>10)),
 		writeIn("sysfs", queue+"discard_max_bytes", strconv.Itoa(loopDiscardBytes)),
 	)
+}
+
+// unbind begins the end of a loop device if we are its only user. The kernel then
+// lets nobody else open it; if there is another user it only remembers to free it
+// at the last close, which it does anyway.
+func unbind(loop int) (bool, error) {
+	if _, err := unix.IoctlRetInt(loop, unix.LOOP_CLR_FD); err != nil && !errors.Is(err, unix.ENXIO) {
+		return false, fmt.Errorf("free the loop device: %w", err)
+	}
+	_, err := unix.IoctlLoopGetStatus64(loop)
+	if err != nil && !errors.Is(err, unix.ENXIO) {
+		return false, fmt.Errorf("look at the loop device: %w", err)
+	}
+	return err != nil, nil
 }
