@@ -49,6 +49,7 @@ const (
 	CutOne   Kind = "cut-one-way"
 	CutBoth  Kind = "cut"
 	CutOff   Kind = "cut-off" // from everybody
+	Flap     Kind = "flap"    // a cut that comes and goes
 	Rain     Kind = "rain"    // loss, delay and doubling one way
 	WallJump Kind = "wall-jump"
 	Hang     Kind = "hang"         // a script takes long
@@ -68,7 +69,7 @@ const (
 
 var (
 	peopleKind = []Kind{Move, Failover, Ends, Leave, Maintain, Release}
-	anyKind    = append([]Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, CutOff, Rain, WallJump, Hang, Fail, Crash, CutOff}, peopleKind...)
+	anyKind    = append([]Kind{Crash, MidStep, Reboot, KillOnly, Freeze, Slow, CutOne, CutBoth, Flap, CutOff, Rain, WallJump, Hang, Fail, Crash, CutOff}, peopleKind...)
 	stopKind   = append([]Kind{Stuck, Stuck, Fail, Move, Move, Move, Cling, Cling, CutOff, CutOff}, anyKind...)
 	fenceKind  = append([]Kind{Device, Device, CutOff, CutOff}, anyKind...)
 	lieKind    = append([]Kind{Lie, Lie, Lie, Freeze, Cling}, fenceKind...)
@@ -245,6 +246,8 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		w.Cut(f.A, f.B, f.Path)
 		w.Cut(f.B, f.A, f.Path)
 		end(func() { w.Heal(f.A, f.B, f.Path); w.Heal(f.B, f.A, f.Path) })
+	case Flap:
+		w.flap(f.A, f.B, f.Path, time.Duration(50+5*f.Much)*time.Millisecond, w.now+f.For)
 	case Rain:
 		l := link{from: f.A, to: f.B}
 		w.air[l] = weather{loss: float64(f.Much) / 150, twice: float64(f.Much) / 300, delay: time.Duration(f.Much) * 5 * time.Millisecond}
@@ -285,6 +288,16 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		end(func() { delete(w.fences, f.A) })
 	default:
 		w.meddle(f, group)
+	}
+}
+
+// flap cuts two nodes from each other, heals that after a while, and so on.
+func (w *World) flap(a, b cluster.NodeName, path int, every, until time.Duration) {
+	cut := w.now < until && !w.cut[link{a, b, max(path, 0)}]
+	w.setCut(a, b, path, cut)
+	w.setCut(b, a, path, cut)
+	if cut || w.now < until {
+		w.after(every, func() { w.flap(a, b, path, every, until) })
 	}
 }
 
