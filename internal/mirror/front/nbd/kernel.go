@@ -38,9 +38,9 @@ type Options struct {
 const (
 	defaultDead    = 60 * time.Second
 	defaultRequeue = 2 * time.Second
-	// takeOver is how long Resume tries. The kernel notices that a process is gone
+	// takeOverWithin is how long Resume tries. The kernel notices that a process is gone
 	// when the last of its threads has left its system call.
-	takeOver = 10 * time.Second
+	takeOverWithin = 10 * time.Second
 	// again is the time between two tries.
 	again = 10 * time.Millisecond
 )
@@ -96,6 +96,33 @@ func Attach(dev front.Device, opt Options) (*Kernel, error) { return kernel.atta
 // if the device is another one, or the process is still there.
 func Resume(index int, dev front.Device, opt Options) (*Kernel, error) {
 	return kernel.resume(index, dev, opt)
+}
+
+// Remove takes away the block device with that identity that a process left behind,
+// for when it must not be resumed: because this copy was not the active one since,
+// so that what waits in it belongs to another time. All of that fails, and none of
+// it reaches a device. It returns front.ErrBusy like Detach: unmount, and call it
+// again. It returns nil if there is no such device.
+func Remove(ctx context.Context, identity string, log *slog.Logger) error {
+	return kernel.remove(ctx, identity, log)
+}
+
+func (d door) remove(ctx context.Context, identity string, log *slog.Logger) error {
+	index, found := d.find(identity)
+	if !found {
+		return nil
+	}
+	// What waits for a connection is given one, on which nobody listens, and which ends
+	// at once. Without, the kernel would wait for it until Dead is over.
+	k := d.prepare(nil, Options{Identity: identity, Log: log})
+	k.index = index
+	if err := k.takeOver(setting{index: index, size: -1, dead: 0}); err != nil {
+		return err
+	}
+	if err := k.Abort(); err != nil {
+		return err
+	}
+	return k.Detach(ctx)
 }
 
 // Find returns the number of the block device with that identity, for Resume; false
@@ -168,23 +195,32 @@ func (d door) attach(dev front.Device, opt Options) (*Kernel, error) {
 func (d door) resume(index int, dev front.Device, opt Options) (*Kernel, error) {
 	k := d.prepare(dev, opt)
 	k.index = index
-	for end := time.Now().Add(takeOver); ; time.Sleep(again) {
+	if err := k.takeOver(setting{index: index, size: dev.Size(), dead: k.opt.Dead}); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// takeOver gives the kernel a new connection in place of a dead one, and tells it
+// the setting.
+func (k *Kernel) takeOver(s setting) error {
+	for end := time.Now().Add(takeOverWithin); ; time.Sleep(again) {
 		theirs, err := k.pair()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		err = k.reconfigure(setting{index: index, size: dev.Size(), dead: k.opt.Dead, socket: theirs})
+		s.socket = theirs
+		err = k.reconfigure(s)
 		_ = unix.Close(theirs)
-		if err != nil {
-			k.ses.end(errClosed)
-			return nil, fmt.Errorf("resume %s: the kernel has no such device, or it is another one: attach anew: %w", k.Path(), err)
-		}
-		if !k.dropped() {
-			return k, nil
+		if err == nil && !k.dropped() {
+			return nil
 		}
 		k.ses.end(errClosed)
+		if err != nil {
+			return fmt.Errorf("resume %s: the kernel has no such device, or it is another one: attach anew: %w", k.Path(), err)
+		}
 		if time.Now().After(end) {
-			return nil, fmt.Errorf("resume %s: another process serves it", k.Path())
+			return fmt.Errorf("resume %s: another process serves it", k.Path())
 		}
 	}
 }

@@ -309,6 +309,31 @@ func TestWhatTheKernelRefuses(t *testing.T) {
 	}
 }
 
+// What a process left behind is taken away without a request reaching a device.
+func TestRemove(t *testing.T) {
+	kern, log := newFake(t), &bytes.Buffer{}
+	if err := kern.door().remove(t.Context(), "tasuki:md1", nil); err != nil {
+		t.Errorf("remove of nothing: %v", err)
+	}
+	k, err := kern.door().attach(fronttest.New(mib, 512), options(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.ses.end(errors.New("the process is killed"))
+	kern.dead = true
+	kern.heard()
+	if err := kern.door().remove(t.Context(), "tasuki:md1", nil); err != nil {
+		t.Fatal(err)
+	}
+	said := kern.heard()
+	if len(said) != 3 || said[2] != "02 0800010003000000" {
+		t.Errorf("the kernel was told %q", said)
+	}
+	if _, found := kern.door().find("tasuki:md1"); found {
+		t.Error("the device is still there")
+	}
+}
+
 // When the number has become another device's, that one is left alone.
 func TestDeviceOfSomebodyElse(t *testing.T) {
 	kern, log := newFake(t), &bytes.Buffer{}

@@ -6,12 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tasuki-ha/tasuki/internal/mirror/front"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fronttest"
 )
 
@@ -34,11 +34,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// The environment of a server: the file with its bytes, and the device's number if
-// it resumes one.
+// The environment of a server: the file with its bytes, and whether it resumes.
 const (
 	serveEnv  = "TASUKI_TEST_NBD_FILE"
-	resumeEnv = "TASUKI_TEST_NBD_INDEX"
+	resumeEnv = "TASUKI_TEST_NBD_RESUME"
 )
 
 const servedSize = 64 * mib
@@ -53,13 +52,15 @@ func serve() error {
 	// Whenever the process is killed it has taken something that it has not done.
 	dev.Delay = func(fronttest.Seen) time.Duration { return 20 * time.Millisecond }
 	opt := options(os.Stderr)
-	var k *Kernel
-	if index, err := strconv.Atoi(os.Getenv(resumeEnv)); err == nil {
-		k, err = Resume(index, dev, opt)
-		if err != nil {
-			return err
+	take := Attach
+	if os.Getenv(resumeEnv) != "" {
+		take = func(dev front.Device, opt Options) (*Kernel, error) {
+			index, _ := Find(opt.Identity)
+			return Resume(index, dev, opt)
 		}
-	} else if k, err = Attach(dev, opt); err != nil {
+	}
+	k, err := take(dev, opt)
+	if err != nil {
 		return err
 	}
 	fmt.Println(k.Index())
