@@ -210,6 +210,7 @@ type Status struct {
 
 	Dirty      int64         `json:"dirty"`           // bytes that differ, or may
 	Total      int64         `json:"total,omitempty"` // bytes to copy or compare when that began
+	Left       int64         `json:"left,omitempty"`  // of it, bytes
 	Speed      int64         `json:"speed,omitempty"` // of it, bytes a second
 	ETA        time.Duration `json:"eta,omitempty"`   //
 	Verifying  bool          `json:"verifying,omitempty"`
