@@ -717,6 +717,9 @@ func TestListenerEnds(t *testing.T) {
 		t.Error("one port twice")
 	}
 	again.Close()
+	if _, err := Listen(t.Context(), ListenOptions{Identity: b, Peer: "a"}); err == nil {
+		t.Error("listens on no address")
+	}
 }
 
 func TestWire(t *testing.T) {

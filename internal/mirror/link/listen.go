@@ -51,6 +51,9 @@ type Listener struct {
 
 // Listen listens on all addresses, until Close or the end of ctx.
 func Listen(ctx context.Context, o ListenOptions) (*Listener, error) {
+	if len(o.Addresses) == 0 {
+		return nil, errors.New("listen for the other copy: this node has no address")
+	}
 	l := &Listener{o: o, tls: judge(o.Identity.ServerTLS(nil), o.Identity, o.Peer),
 		ready: make(chan *Conn), slots: make(chan struct{}, strangers), quiet: rate.NewLimiter(rate.Every(10*time.Second), 3)}
 	l.tls.ClientAuth = tls.RequireAnyClientCert // judge knows whose
