@@ -252,7 +252,7 @@ func (s *Server) newFront() (front.Front, error) {
 	}
 	switch kind {
 	case "fuse":
-		return fuse.Attach(device{s}, s.opt.Keeper, fuse.Options{Name: s.spec.Resource})
+		return fuse.Attach(s.ctx, device{s}, s.opt.Keeper, fuse.Options{Name: s.spec.Resource})
 	case "nbd":
 		o := nbd.Options{Identity: s.nbdName(), Log: s.log}
 		if index, found := nbd.Find(o.Identity); found {

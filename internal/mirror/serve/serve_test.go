@@ -24,12 +24,15 @@ import (
 
 const testSize = 64 << 20
 
+var deactivateNow = control.Request{Do: control.Deactivate, Force: true}
+
 // rig is two copies on loopback addresses, and a register in place of the cluster.
 type rig struct {
-	t    *testing.T
-	dirs [2]string
-	spec [2]control.Spec
-	copy [2]*running
+	t     testing.TB
+	front func(int, front.Device) (front.Front, error) // in place of noFront; may be nil
+	dirs  [2]string
+	spec  [2]control.Spec
+	copy  [2]*running
 
 	mu    sync.Mutex
 	owner int
@@ -64,7 +67,7 @@ func (n *noFront) Detach(context.Context) error {
 func (n *noFront) Abort() error { n.abort.Store(true); return nil }
 func (n *noFront) Grown() error { return nil }
 
-func newRig(t *testing.T, change func(*control.Spec)) *rig {
+func newRig(t testing.TB, change func(*control.Spec)) *rig {
 	t.Helper()
 	r := &rig{t: t, owner: -1}
 	root := t.TempDir()
@@ -101,7 +104,7 @@ func newRig(t *testing.T, change func(*control.Spec)) *rig {
 	return r
 }
 
-func joinCluster(t *testing.T, a *identity.Identity, dir string, name cluster.NodeName) {
+func joinCluster(t testing.TB, a *identity.Identity, dir string, name cluster.NodeName) {
 	t.Helper()
 	key, csr, err := identity.NewCSR(name)
 	if err != nil {
@@ -120,7 +123,7 @@ func joinCluster(t *testing.T, a *identity.Identity, dir string, name cluster.No
 	}
 }
 
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	return uint16(20000 + rand.IntN(20000))
 }
@@ -132,6 +135,9 @@ func (r *rig) run(i int) {
 	x := &running{stop: cancel, ended: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(&lines{t: r.t, name: r.spec[i].Node}, nil))
 	o := Options{Dir: r.dirs[i], Log: log, Version: "test", Front: func(d front.Device) (front.Front, error) {
+		if r.front != nil {
+			return r.front(i, d)
+		}
 		x.front = &noFront{Device: d, gone: make(chan struct{})}
 		return x.front, nil
 	}}
@@ -148,7 +154,7 @@ func (r *rig) run(i int) {
 
 // lines brings a log into that of a test.
 type lines struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 }
 

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,6 +140,7 @@ func open(o Options) (*Server, error) {
 		opt: o, spec: spec, dir: o.Dir, log: o.Log, start: time.Now(), began: rand.Uint64(), moved: make(chan struct{}),
 		tell: make(chan control.Message, 256), wishing: make(chan struct{}, 1), dialNow: make(chan struct{}, 1),
 	}
+	s.spec.PeerTimeout = cmp.Or(s.spec.PeerTimeout, time.Second)
 	if s.id, err = identity.Load(spec.Identity); err != nil {
 		return nil, err
 	}

@@ -390,7 +390,7 @@ func (s *Server) sendCopy(ses *session, io *replica.IO) {
 	defer copyBuffers.Put(b)
 	p := (*b)[:io.Len]
 	if _, err := s.data.ReadAt(p, io.Off); err != nil {
-		s.step(func(c *replica.Core) { c.Unreadable(io, err.Error()) })
+		go s.step(func(c *replica.Core) { c.Unreadable(io, err.Error()) }) // in async mode this holds what a step may wait for
 		return
 	}
 	switch {
