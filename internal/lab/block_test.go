@@ -102,6 +102,37 @@ func TestPowerCutUnderAFrontEnd(t *testing.T) {
 	}
 }
 
+// startHolder starts a front end in machine m that is stopped, and a process
+// that waits for it in the kernel and keeps its connection.
+func startHolder(t *testing.T, l *Lab) {
+	t.Helper()
+	run(t, l, "m", "sh", "-ec", `/usr/sbin/tasuki lab front /dev/sda4 >/run/front 2>/run/front.log & server=$!
+		until [ -s /run/front ]; do kill -0 $server || { cat /run/front.log >&2; exit 1; }; sleep 0.02; done
+		/usr/sbin/tasuki act hold $server $(cat /run/front) >/run/hold 2>&1 & holder=$!
+		until grep -qs '^State:.D' /proc/$holder/task/*/status; do kill -0 $holder || { cat /run/hold >&2; exit 1; }; sleep 0.02; done`)
+}
+
+// A process that can only end when a FUSE server answers, and keeps the kernel
+// from seeing that it never will.
+func TestPowerCutUnderAHeldConnection(t *testing.T) {
+	l := withDisk(t, "64MiB")
+	startHolder(t, l)
+	begun := time.Now()
+	must(t, l.Kill(t.Context(), "m"))
+	t.Logf("off in %v", time.Since(begun).Round(time.Millisecond))
+	must(t, l.Boot(t.Context(), "m"))
+	run(t, l, "m", "true")
+
+	startHolder(t, l)
+	st, err := l.Status(t.Context())
+	must(t, err)
+	kill(t, st.Supervisor)
+	must(t, Down(t.Context(), l.Name()))
+	if left := loops(t, l.dir); len(left) != 0 {
+		t.Error(left)
+	}
+}
+
 // A disk is the machine's, by its name and size, and its file shows outside what
 // was written inside.
 func TestDiskFromOutside(t *testing.T) {

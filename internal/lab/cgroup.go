@@ -106,18 +106,29 @@ func (c cgroup) kill() error {
 	if err := os.WriteFile(filepath.Join(string(c), "cgroup.kill"), []byte("1"), 0); err == nil {
 		return nil
 	}
-	return filepath.WalkDir(string(c), func(path string, d fs.DirEntry, err error) error {
+	for _, pid := range c.processes() {
+		if pid > 1 {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	return nil
+}
+
+// processes returns what is in the cgroup and below.
+func (c cgroup) processes() (pids []int) {
+	filepath.WalkDir(string(c), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil
+			return nil // it went meanwhile
 		}
 		data, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 		for _, f := range strings.Fields(string(data)) {
-			if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
-				unix.Kill(pid, unix.SIGKILL)
+			if pid, err := strconv.Atoi(f); err == nil {
+				pids = append(pids, pid)
 			}
 		}
 		return nil
 	})
+	return pids
 }
 
 // remove removes the directories, the deepest first, and the common parent of

@@ -107,13 +107,24 @@ func clear(ctx context.Context, d dir) error {
 	if err != nil {
 		return fmt.Errorf("processes of lab %s do not end: %v", d.name(), marked(d))
 	}
-	if err := labCgroup(string(d)).end(ctx); err != nil {
+	if err := endProcesses(ctx, d); err != nil {
 		return err
 	}
 	if poll(ctx, func() (bool, error) { return releaseBlocks(d) == 0, nil }) != nil {
 		return fmt.Errorf("a loop device of lab %s does not go: somebody uses it", d.name())
 	}
 	return removeLab(d)
+}
+
+// endProcesses ends what does not carry the marker, or does not end by itself.
+func endProcesses(ctx context.Context, d dir) error {
+	g := labCgroup(string(d))
+	soon, cancel := context.WithTimeout(ctx, stuckAfter)
+	defer cancel()
+	if g.end(soon) == nil {
+		return nil
+	}
+	return errors.Join(abortFUSE(fuseHeld(g)), g.end(ctx))
 }
 
 // removeLab removes the directory, and that of all labs with the last one.

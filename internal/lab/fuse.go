@@ -5,28 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// fuseControl is where the kernel lets one end what is mounted through
-// /dev/fuse, by the number of the connection.
-const fuseControl = "/sys/fs/fuse/connections"
+	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
+)
 
 // stuckAfter is how long the processes of a machine may take to end by
 // themselves when its power goes.
 const stuckAfter = 300 * time.Millisecond
 
-// gone waits until the processes of a machine that was killed are gone. A FUSE
-// server that has a file of its own mount open waits for itself when it closes
-// it, for ever; but nobody waits for a machine without power.
+// gone waits until the processes of a machine that was killed are gone. One that
+// waits for a FUSE server of the machine, and itself keeps the kernel from seeing
+// that there is none any more, would wait for ever: a server that closes a file of
+// its own mount, or a process that holds the connection for one.
 func (s *supervisor) gone(m *unit) error {
 	select {
 	case <-m.ended:
@@ -42,7 +40,9 @@ func (s *supervisor) gone(m *unit) error {
 	}
 }
 
-// endFUSE makes everything fail that waits for a FUSE server of a machine.
+// endFUSE makes everything fail that waits for a FUSE server of a machine. It
+// looks only for connections that something of the machine still has, since a
+// number that is free may be given to somebody else.
 func (s *supervisor) endFUSE(m *unit) error {
 	outer, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -54,22 +54,47 @@ func (s *supervisor) endFUSE(m *unit) error {
 		return fmt.Errorf("look at the mounts of %s: %w", m.spec.Name, err)
 	}
 	defer inner.Close()
-	ours := map[uint64]bool{} // the real machine's show in machines too
-	for _, n := range fuseMounts(outer) {
-		ours[n] = true
+	ours := fuseMounts(outer) // the real machine's show in machines too
+	theirs := slices.DeleteFunc(fuseMounts(inner), func(n uint32) bool { return slices.Contains(ours, n) })
+	if s.group != "" {
+		theirs = append(theirs, fuseHeld(s.group.child(m.spec.Name))...)
 	}
+	if len(theirs) > 0 {
+		s.log.Warn("a FUSE server does not end by itself", "machine", m.spec.Name, "connections", theirs)
+	}
+	return abortFUSE(theirs)
+}
+
+func abortFUSE(connections []uint32) error {
 	var errs []error
-	for _, n := range fuseMounts(inner) {
-		if ours[n] {
-			continue
-		}
-		s.log.Warn("a FUSE server does not end by itself", "machine", m.spec.Name, "connection", n)
-		err := os.WriteFile(filepath.Join(fuseControl, strconv.FormatUint(n, 10), "abort"), []byte("1"), 0)
-		if !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+	for _, n := range connections {
+		errs = append(errs, keep.Abort(n))
 	}
 	return errors.Join(errs...)
+}
+
+// fuseHeld returns the connections that processes of a cgroup have open, also
+// those with no thread but one that cannot end. Kernels before 6.16 do not tell.
+func fuseHeld(c cgroup) (connections []uint32) {
+	for _, pid := range c.processes() {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid))
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err != nil || !strings.HasPrefix(to, "/dev/fuse") {
+				continue
+			}
+			info, err := os.ReadFile(filepath.Join(filepath.Dir(fd)+"info", filepath.Base(fd)))
+			if err != nil {
+				continue // closed meanwhile
+			}
+			for line := range strings.Lines(string(info)) {
+				var n uint32
+				if _, err := fmt.Sscanf(line, "fuse_connection: %d", &n); err == nil && !slices.Contains(connections, n) {
+					connections = append(connections, n)
+				}
+			}
+		}
+	}
+	return connections
 }
 
 // openMounts opens the mountinfo of a mount namespace, also of one without
@@ -99,19 +124,19 @@ func openMounts(ns *os.File) (f *os.File, err error) {
 	return f, err
 }
 
-// fuseMounts returns the connections of the FUSE mounts in a mountinfo: their
-// devices, as the kernel counts them.
-func fuseMounts(mountinfo io.Reader) (connections []uint64) {
+// fuseMounts returns the connections of the FUSE mounts in a mountinfo: the
+// minors of their devices. (fuseblk, with a real device, is nothing of a lab's.)
+func fuseMounts(mountinfo io.Reader) (connections []uint32) {
 	for s := bufio.NewScanner(mountinfo); s.Scan(); {
 		before, after, _ := strings.Cut(s.Text(), " - ")
 		fields := strings.Fields(before)
 		kind, _, _ := strings.Cut(after, " ")
-		if len(fields) < 3 || kind != "fuse" && kind != "fuseblk" && !strings.HasPrefix(kind, "fuse.") {
+		if len(fields) < 3 || kind != "fuse" && !strings.HasPrefix(kind, "fuse.") {
 			continue
 		}
-		var major, minor uint64
-		if _, err := fmt.Sscanf(fields[2], "%d:%d", &major, &minor); err == nil {
-			connections = append(connections, major<<20|minor)
+		var n uint32
+		if _, err := fmt.Sscanf(fields[2], "0:%d", &n); err == nil {
+			connections = append(connections, n)
 		}
 	}
 	return connections

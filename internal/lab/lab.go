@@ -160,7 +160,7 @@ func (l *Lab) prepare(ctx context.Context, o Options, lock *os.File) error {
 // emptyLab removes everything of a dead lab but its lock.
 func emptyLab(ctx context.Context, d dir) error {
 	killMarked(d)
-	if err := labCgroup(string(d)).end(ctx); err != nil {
+	if err := endProcesses(ctx, d); err != nil {
 		return err
 	}
 	for _, m := range slices.Backward(mountsBelow(string(d))) {

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
 )
 
 // The test program is the machines' tasuki too.
@@ -54,6 +58,12 @@ func act(args []string) error {
 			fmt.Fprint(c, os.Getpid())
 			c.Close()
 		}
+	case "hold": // the FUSE connection of another process, while waiting for what it serves
+		server, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return hold(server, args[2])
 	case "up": // start a lab and stay, for somebody to kill
 		l, err := Start(context.Background(), Options{Name: args[1], Attached: args[2] == "attached"})
 		if err != nil {
@@ -63,6 +73,44 @@ func act(args []string) error {
 		select {}
 	}
 	return fmt.Errorf("unknown act %q", args[0])
+}
+
+// hold takes a copy of a /dev/fuse of a process, stops that, and reads what it
+// serves.
+func hold(server int, device string) error {
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", server)) // its threads may have different ones
+	if err != nil {
+		return err
+	}
+	for _, fd := range fds {
+		var thread, n int
+		if _, err := fmt.Sscanf(fd, fmt.Sprintf("/proc/%d/task/%%d/fd/%%d", server), &thread, &n); err != nil {
+			return err
+		}
+		if to, err := os.Readlink(fd); err != nil || to != "/dev/fuse" {
+			continue
+		}
+		pidfd, err := unix.PidfdOpen(thread, unix.PIDFD_THREAD)
+		if err != nil {
+			return err
+		}
+		if _, err := unix.PidfdGetfd(pidfd, n, 0); err != nil {
+			return err
+		}
+		if err := unix.Kill(server, unix.SIGSTOP); err != nil {
+			return err
+		}
+		for processState(server) != 'T' {
+		}
+		d, err := unix.Open(device, unix.O_RDONLY|unix.O_DIRECT, 0)
+		if err != nil {
+			return err
+		}
+		fmt.Println("reads")
+		_, err = unix.Pread(d, disk.Aligned(disk.Alignment), 1<<20)
+		return err
+	}
+	return fmt.Errorf("process %d serves nothing: %v", server, fds)
 }
 
 func needRoot(t *testing.T) {

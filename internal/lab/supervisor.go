@@ -175,8 +175,6 @@ func (s *supervisor) prepare() (err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("detach from the mounts outside: %w", err)
 	}
-	// Where it is mounted already, or the kernel has no FUSE, there is nothing to do.
-	unix.Mount("fusectl", fuseControl, "fusectl", 0, "")
 	if err := s.disks(); err != nil {
 		return err
 	}
