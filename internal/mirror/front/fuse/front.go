@@ -78,16 +78,17 @@ func Supported() error {
 }
 
 // Attach makes a loop device for dev, or takes up the one that h holds, with every
-// request that the process before has not answered. dev takes requests from now
-// on, before Serve is called.
-func Attach(dev front.Device, h keep.Holder, o Options) (*Front, error) {
+// request that the process before has not answered. One that was aborted is taken
+// away first: front.ErrBusy if it is in use. dev takes requests from now on, before
+// Serve is called; it must answer a flush, or there will be no loop device.
+func Attach(ctx context.Context, dev front.Device, h keep.Holder, o Options) (*Front, error) {
 	if o.Threads == 0 {
 		o.Threads = defaultThreads
 	}
 	if o.Depth == 0 {
 		o.Depth = defaultDepth
 	}
-	conn, err := h.Connect(keep.Spec{Name: o.Name, SectorSize: dev.SectorSize()})
+	conn, err := connect(ctx, h, keep.Spec{Name: o.Name, SectorSize: dev.SectorSize()})
 	if err != nil {
 		return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, err)
 	}
@@ -118,6 +119,18 @@ func Attach(dev front.Device, h keep.Holder, o Options) (*Front, error) {
 		}
 	}
 	return f, nil
+}
+
+func connect(ctx context.Context, h keep.Holder, s keep.Spec) (keep.Connection, error) {
+	conn, err := h.Connect(s)
+	if err != nil || conn.Path == "" || !conn.Ended() {
+		return conn, err
+	}
+	conn.Close()
+	if err := h.Release(ctx); err != nil {
+		return keep.Connection{}, err
+	}
+	return h.Connect(s)
 }
 
 func (f *Front) close() {

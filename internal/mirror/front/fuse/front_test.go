@@ -353,7 +353,7 @@ func abort(t *testing.T, d front.Device, hang func(), hangs func() bool, release
 	t.Helper()
 	needRoot(t)
 	before := descriptors(t)
-	f, err := Attach(d, &keep.Held{}, Options{Name: "test", Depth: 6, Threads: 4}) // fewer than what will wait
+	f, err := Attach(t.Context(), d, &keep.Held{}, Options{Name: "test", Depth: 6, Threads: 4}) // fewer than what will wait
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,4 +418,77 @@ func abort(t *testing.T, d front.Device, hang func(), hangs func() bool, release
 		t.Errorf("abort once more: %v", err)
 	}
 	eventually(t, "no descriptor is left", func() bool { return descriptors(t) <= before })
+}
+
+func TestAttachAfterAnAbort(t *testing.T) {
+	needRoot(t)
+	d, h := fronttest.New(16<<20, 512), &keep.Held{}
+	f, err := Attach(t.Context(), d, h, Options{Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, err := h.Kept(); err != nil || path != f.Path() {
+		t.Errorf("%q is kept (%v), want %q", path, err, f.Path())
+	}
+	if err := f.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Serve(); err == nil || !strings.Contains(err.Error(), "aborted") {
+		t.Errorf("serve: %v, want that it was aborted", err)
+	}
+	b := open(t, f.Path())
+	if _, err := Attach(t.Context(), d, h, Options{Name: "test"}); !errors.Is(err, front.ErrBusy) {
+		t.Errorf("attach while the old one is open: %v, want %v", err, front.ErrBusy)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Attach(t.Context(), d, h, Options{Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = open(t, again.Path())
+	_, err = b.WriteAt(filled(4096, 7), 0)
+	is(t, "write", err, 0)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	detach(t, again)
+	if path, err := h.Kept(); err != nil || path != "" {
+		t.Errorf("%q is kept (%v) after the detach", path, err)
+	}
+	d.Check(t)
+}
+
+// The kernel flushes when it makes a loop device.
+func TestAttachToADeviceThatFails(t *testing.T) {
+	needRoot(t)
+	before := descriptors(t)
+	d, h := fronttest.New(16<<20, 512), &keep.Held{}
+	d.Hold(func(s fronttest.Seen) bool { return s.Op == front.Flush })
+	attached := make(chan error, 1)
+	go func() {
+		_, err := Attach(t.Context(), d, h, Options{Name: "test"})
+		attached <- err
+	}()
+	eventually(t, "the kernel flushes", func() bool { return d.Held() == 1 })
+	conn, err := h.Connect(keep.Spec{Name: "test", SectorSize: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keep.Abort(conn.ID); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	select {
+	case err := <-attached:
+		if err == nil {
+			t.Error("attached to a device that does not flush")
+		}
+	case <-time.After(limit):
+		t.Fatal("attach waits for ever")
+	}
+	d.Release()
+	eventually(t, "no descriptor is left", func() bool { return descriptors(t) <= before })
+	d.Check(t)
 }

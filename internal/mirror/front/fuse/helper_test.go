@@ -61,7 +61,7 @@ func attach(t testing.TB, d front.Device, o Options) *Front {
 	needRoot(t)
 	before := descriptors(t)
 	o.Name = "test"
-	f, err := Attach(d, &keep.Held{}, o)
+	f, err := Attach(t.Context(), d, &keep.Held{}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,10 @@ func bound(t testing.TB, path string) bool {
 	}
 	defer func() { _ = f.Close() }()
 	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
-	return err == nil && strings.HasPrefix(string(info.File_name[:]), "tasuki-test")
+	if err != nil {
+		return !errors.Is(err, unix.ENXIO) // it is there, and its file fails
+	}
+	return strings.HasPrefix(string(info.File_name[:]), "tasuki-test")
 }
 
 // eventually waits until ok.

@@ -61,7 +61,7 @@ func child(path string) error {
 	} else if d, err = openDisk(path); err != nil {
 		return err
 	}
-	f, err := Attach(d, keeper, Options{Name: "test"})
+	f, err := Attach(ctx, d, keeper, Options{Name: "test"})
 	if err != nil {
 		return err
 	}

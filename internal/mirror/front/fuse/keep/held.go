@@ -39,8 +39,17 @@ func (c Connection) Close() {
 	}
 }
 
+// Ended says that the connection was aborted, or has ended otherwise.
+func (c Connection) Ended() bool {
+	p := []unix.PollFd{{Fd: int32(c.Device.Fd())}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0
+}
+
 // Holder is what a front end asks of its keeper. One call at a time.
 type Holder interface {
+	// Kept is the path of the loop device that is held; empty if there is none.
+	Kept() (string, error)
 	// Connect returns the connection that is kept, or a new one.
 	Connect(s Spec) (Connection, error)
 	// Bind makes the loop device and returns its path. The connection is served.
@@ -64,6 +73,12 @@ type Held struct {
 }
 
 var _ Holder = (*Held)(nil)
+
+// Kept is as Holder says.
+func (h *Held) Kept() (string, error) {
+	conn, _, _ := h.now()
+	return conn.Path, nil
+}
 
 // Connect returns copies of the descriptors that are held, and makes them before
 // if there are none.
@@ -126,7 +141,8 @@ func (h *Held) now() (Connection, *hand, Spec) {
 
 var errNothing = errors.New("no block device is held")
 
-// Bind makes the loop device. The kernel flushes once meanwhile.
+// Bind makes the loop device. The kernel flushes once meanwhile. After an error
+// nothing is held.
 func (h *Held) Bind() (path string, err error) {
 	h.calls.Lock()
 	defer h.calls.Unlock()
@@ -139,10 +155,15 @@ func (h *Held) Bind() (path string, err error) {
 		return err
 	})
 	if err != nil {
+		err = errors.Join(err, Abort(conn.ID))
+		h.Close()
 		return "", err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.hand != hand {
+		return "", errNothing // Close was called; the loop device goes with the hand
+	}
 	h.conn.Path = path
 	return path, nil
 }

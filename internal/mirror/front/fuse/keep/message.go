@@ -21,7 +21,7 @@ import (
 // ask is what the serving process sends: one packet of JSON.
 type ask struct {
 	Serial uint64        `json:"serial"`
-	Do     string        `json:"do"` // connect, bind, grow, release
+	Do     string        `json:"do"` // kept, connect, bind, grow, release
 	Spec   Spec          `json:"spec,omitzero"`
 	Limit  time.Duration `json:"limit,omitempty"` // of release; 0 is none
 }
@@ -161,6 +161,8 @@ func (h *Held) serve(ctx context.Context, c *net.UnixConn) error {
 func (h *Held) answer(ctx context.Context, q ask) (a answer, files []*os.File) {
 	var err error
 	switch q.Do {
+	case "kept":
+		a.Path, err = h.Kept()
 	case "connect":
 		var conn Connection
 		if conn, err = h.Connect(q.Spec); err == nil {
@@ -220,6 +222,12 @@ func Dial() (*Client, error) {
 
 // Close ends the channel.
 func (c *Client) Close() error { return c.conn.Close() }
+
+// Kept asks the keeper what it holds.
+func (c *Client) Kept() (string, error) {
+	a, _, err := c.call(ask{Do: "kept"})
+	return a.Path, err
+}
 
 // Connect asks the keeper for the connection.
 func (c *Client) Connect(s Spec) (Connection, error) {
