@@ -3,11 +3,11 @@
 // which the link does not look into.
 //
 // Connections are TLS 1.3 with the certificates of the cluster. Each side takes
-// only the very node that it expects, with a certificate that is valid now; who
-// cannot show one is refused before anything that he sends is looked at. Unlike
-// between daemons (internal/identity) an expired certificate does not do: over
-// this link goes the whole content of a disk, and what a lost link costs is a
-// copy, not the service. The listener sends one byte first, the version of this
+// only the very node that it expects; who cannot show that he is it is refused
+// before anything that he sends is looked at. As between daemons
+// (internal/identity) a certificate that has expired is an alarm and no refusal: a
+// clock that is wrong must not cost a copy, and with it the next failover. The
+// listener sends one byte first, the version of this
 // protocol, when it has let the other side in: in TLS 1.3 who dials would
 // otherwise learn of a refusal only when it next reads.
 //
@@ -152,7 +152,7 @@ func (c *Conn) Bytes() (sent, received int64) { return c.sent.Load(), c.received
 func (c *Conn) Worn() bool { return max(c.sent.Load(), c.received.Load()) > wornAfter }
 
 // judge completes a TLS configuration of an identity: it refuses all but the
-// peer's certificate, valid now, in the handshake.
+// peer's certificate in the handshake.
 func judge(c *tls.Config, id *identity.Identity, peer cluster.NodeName) *tls.Config {
 	standard := c.VerifyConnection
 	c.NextProtos = []string{protocol}
@@ -174,8 +174,6 @@ func judge(c *tls.Config, id *identity.Identity, peer cluster.NodeName) *tls.Con
 			return fmt.Errorf("%w: it is not of a node of this cluster", identity.ErrNotTrusted)
 		case who.Node != peer:
 			return fmt.Errorf("%w: node %s where %s should be", identity.ErrNotTrusted, who.Node, peer)
-		case who.Expired:
-			return fmt.Errorf("%w: that of node %s has expired or is not valid yet: see 'tasuki status', and the clocks", identity.ErrNotTrusted, peer)
 		}
 		return nil
 	}

@@ -461,10 +461,6 @@ func TestRefused(t *testing.T) {
 	a, b, _ := identities(t)
 	c, _ := join(t, a, "c")
 	foreignA, foreignB, _ := identities(t) // the same names, another CA
-	expiredA, _ := join(t, a, "a")
-	renew(t, expiredA, -time.Hour)
-	expiredB, _ := join(t, a, "b")
-	renew(t, expiredB, -time.Hour)
 	revoked, _ := join(t, a, "a")
 	serial := revoked.Certificate().SerialNumber
 	b.SetRevoked(func(x *x509.Certificate) bool { return x.SerialNumber.Cmp(serial) == 0 })
@@ -474,11 +470,9 @@ func TestRefused(t *testing.T) {
 	}{
 		"another node dials":        {c, b, false},
 		"a foreign node dials":      {foreignA, b, true},
-		"an expired node dials":     {expiredA, b, false},
 		"a revoked node dials":      {revoked, b, false},
 		"another node listens":      {a, c, true},
 		"a foreign node listens":    {a, foreignB, true},
-		"an expired node listens":   {a, expiredB, true},
 		"the dialer itself listens": {a, a, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -493,6 +487,21 @@ func TestRefused(t *testing.T) {
 			}
 			nobody(t, l)
 		})
+	}
+}
+
+// TestExpired: a certificate that has expired is told of elsewhere, and lets in.
+func TestExpired(t *testing.T) {
+	a, b, _ := identities(t)
+	late, _ := join(t, a, "a")
+	renew(t, late, -time.Hour)
+	for _, id := range []*identity.Identity{a, late} {
+		l := listen(t, b, loopback)
+		conn, err := dialer(id, l.Port(), loopback...).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
 	}
 }
 

@@ -404,6 +404,8 @@ func (s *Server) tick(ctx context.Context) {
 		if ses := s.ses.Load(); ses != nil {
 			if why := s.hung.look(ses, s.now(), left, s.spec.PeerTimeout); why != "" {
 				s.lost(ses, why)
+			} else if left == 0 && ses.worn() {
+				s.lost(ses, "the connections get new keys")
 			}
 		}
 		if n%10 == 0 {

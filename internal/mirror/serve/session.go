@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +73,14 @@ func (ses *session) close() {
 			_ = c.Close()
 		}
 	})
+}
+
+// worn says whether so much went over a connection that others should take the
+// place of all of them.
+func (ses *session) worn() bool {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	return slices.ContainsFunc(ses.data, (*link.Conn).Worn)
 }
 
 // post sends a frame on the control connection, in order and without waiting. Who

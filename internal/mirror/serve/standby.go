@@ -56,7 +56,7 @@ func (s *Server) identityStamp() (latest time.Time) {
 }
 
 func (s *Server) acceptAs(ctx context.Context, id *identity.Identity, stamp time.Time) error {
-	l, err := link.Listen(ctx, link.ListenOptions{Addresses: s.spec.Addresses, Port: s.spec.Port, Identity: id, Peer: nodeName(s.spec.Peer), Log: s.log})
+	l, err := link.Listen(ctx, link.ListenOptions{Addresses: s.spec.Addresses, Port: s.spec.Port, Identity: id, Peer: nodeName(s.spec.Peer), From: s.spec.PeerAddresses, Log: s.log})
 	if err != nil {
 		return err
 	}
