@@ -21,6 +21,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/resource"
 	"github.com/tasuki-ha/tasuki/internal/resource/exec"
 	"github.com/tasuki-ha/tasuki/internal/resource/floatingip"
+	"github.com/tasuki-ha/tasuki/internal/resource/mirrordisk"
 	"github.com/tasuki-ha/tasuki/internal/state"
 	"github.com/tasuki-ha/tasuki/internal/store"
 	"github.com/tasuki-ha/tasuki/internal/watchdog"
@@ -151,6 +152,7 @@ func (d *Daemon) lastActor(r runs, network host.Network) *actor {
 	a.drivers = map[config.ResourceKind]resource.Driver{
 		config.KindFloatingIP: floatingip.New(floatingip.Options{Network: network, Log: d.log}),
 		config.KindExec:       exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log}),
+		config.KindMirrorDisk: mirrordisk.New(mirrordisk.Options{Node: r.Node, Run: d.dirs.Run, Logs: d.dirs.Log, Log: d.log}),
 	}
 	return a
 }

@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	osexec "os/exec"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/admission"
@@ -13,7 +16,31 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
 	"github.com/tasuki-ha/tasuki/internal/resource"
+	"github.com/tasuki-ha/tasuki/internal/resource/mirrordisk"
 )
+
+// leaveMirrors is how long the processes of mirror disks have to end when the daemon
+// leaves by plan.
+const leaveMirrors = 3 * time.Second
+
+// newMirrorDisks makes the driver of mirror disks. Their processes outlive a daemon
+// that cannot go on, and end with one that leaves.
+func (d *Daemon) newMirrorDisks(closers *closeStack) *mirrordisk.Driver {
+	m := mirrordisk.New(mirrordisk.Options{
+		Node: d.node, Run: d.dirs.Run, Logs: d.dirs.Log, Identity: filepath.Join(d.dirs.Etc, dirIdentity), Lab: d.opt.OnlyInNamespace, Log: d.log,
+		Keeper: func(dir string) *osexec.Cmd { return osexec.Command("/proc/self/exe", "mirror", "keep", dir) },
+		Ask:    d.askMirror, Status: d.mirrorStatus, Failed: d.actor.failed, Notice: d.actor.notice,
+	})
+	closers.push("mirror disks", func() error {
+		if d.gaveUp {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), leaveMirrors)
+		defer cancel()
+		return m.Leave(ctx)
+	})
+	return m
+}
 
 // askMirror brings what the active copy on this node asks for to the engine.
 func (d *Daemon) askMirror(a resource.MirrorAsk) {

@@ -23,6 +23,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/journal"
 	"github.com/tasuki-ha/tasuki/internal/monitor"
 	"github.com/tasuki-ha/tasuki/internal/monitor/custom"
+	"github.com/tasuki-ha/tasuki/internal/monitor/mirror"
 	"github.com/tasuki-ha/tasuki/internal/monitor/niclink"
 	"github.com/tasuki-ha/tasuki/internal/monitor/userspace"
 	"github.com/tasuki-ha/tasuki/internal/peer"
@@ -241,15 +242,17 @@ func (d *Daemon) wireGroups(closers *closeStack) error {
 	fip := floatingip.New(floatingip.Options{Network: network, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice,
 		Nodes: func() []config.Node { return d.file().Nodes }})
 	scripts := exec.New(exec.Options{Dirs: d.dirs, Product: d.product, Log: d.log, Failed: d.actor.failed, Notice: d.actor.notice})
-	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts}
-	// A driver of config.KindMirrorDisk is made with d.askMirror and d.mirrorStatus.
+	disks := d.newMirrorDisks(closers)
+	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts, config.KindMirrorDisk: disks}
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.fences.Run)
 	dogs := d.dogs()
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{
-		config.KindNICLink:   niclink.New(niclink.Host{Network: network}),
-		config.KindCustom:    custom.New(custom.Scripts{Product: d.product, Log: d.log}, d.dirs),
-		config.KindUserspace: userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Passed: d.passed, Guard: d.guardLeft, Log: d.log}),
+		config.KindNICLink:       niclink.New(niclink.Host{Network: network}),
+		config.KindCustom:        custom.New(custom.Scripts{Product: d.product, Log: d.log}, d.dirs),
+		config.KindMirror:        mirror.New(disks.Copy),
+		config.KindMirrorConnect: mirror.NewConnect(disks.Copy),
+		config.KindUserspace:     userspace.New(userspace.Options{Open: dogs.Open, Progress: d.lastProgress, Passed: d.passed, Guard: d.guardLeft, Log: d.log}),
 	}
 	closers.push("monitors", func() error {
 		if d.gaveUp {

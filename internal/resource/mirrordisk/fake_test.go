@@ -125,6 +125,16 @@ func (n *node) serve(edit func(*process)) *process {
 	if edit != nil {
 		edit(p)
 	}
+	if _, err := os.Stat(filepath.Join(p.dir, control.FileSpec)); err != nil && len(n.file.Groups[0].Resources) > 0 {
+		g := &n.file.Groups[0]
+		s, err := n.specOf(n.file, g, &g.Resources[0])
+		if err == nil {
+			_, err = control.WriteSpec(p.dir, s)
+		}
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
 	p.begin()
 	return p
 }

@@ -76,15 +76,15 @@ type activation struct {
 	epoch cluster.Epoch
 }
 
-func signal(ch chan struct{}) {
+func nudge(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default:
 	}
 }
 
-func (m *mirror) stir()   { signal(m.wake) }
-func (m *mirror) signal() { signal(m.heard) }
+func (m *mirror) stir()   { nudge(m.wake) }
+func (m *mirror) signal() { nudge(m.heard) }
 
 func (m *mirror) file(name string) string { return filepath.Join(m.dir, name) }
 func (m *mirror) socket() string          { return m.file(control.FileSocket) }
@@ -346,7 +346,7 @@ func (t *talk) follows(s control.Status) (quit bool, err error) {
 		return s.Role != roleActive, nil
 	}
 	old, err := control.ReadSpec(t.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
 	if err := t.writeSpec(); err != nil {
