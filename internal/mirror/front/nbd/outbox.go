@@ -8,14 +8,15 @@ import (
 )
 
 // An outbox sends replies. Whoever has one sends it, and with it those that others
-// add meanwhile; none of them ever waits for the client: when the socket is full,
-// the session's own goroutine goes on. So a client that does not read holds up
-// nobody but itself, and a reply costs no change of threads.
+// add meanwhile. When the socket is full, or others add all the time, the session's
+// own goroutine goes on. So a reply costs no change of threads, and whoever completes
+// a request is held up neither by a client that does not read nor by one that reads a
+// lot.
 type outbox struct {
 	s     *session
 	raw   syscall.RawConn
 	write func(fd uintptr) bool
-	full  chan struct{} // wakes push: the socket took no more
+	help  chan struct{} // wakes push
 
 	mu    sync.Mutex // guards what follows
 	queue []*call    // answered, and not in batch; at most depth
@@ -31,7 +32,7 @@ type outbox struct {
 
 func newOutbox(s *session, raw syscall.RawConn) *outbox {
 	o := &outbox{
-		s: s, raw: raw, full: make(chan struct{}, 1),
+		s: s, raw: raw, help: make(chan struct{}, 1),
 		queue: make([]*call, 0, depth), batch: make([]*call, 0, depth), room: make([][]byte, 0, 2*depth),
 	}
 	o.write = o.writeOnce
@@ -54,7 +55,7 @@ func (o *outbox) send(c *call) {
 func (o *outbox) push() {
 	for {
 		select {
-		case <-o.full:
+		case <-o.help:
 			o.drain(true)
 		case <-o.s.ended:
 			return
@@ -62,20 +63,27 @@ func (o *outbox) push() {
 	}
 }
 
-// drain sends until nothing is left or, if it shall not wait, the socket is full.
+// mostBatches is how many one sends before push goes on.
+const mostBatches = 4
+
+// drain sends until nothing is left; if it shall not wait, then not for long.
 func (o *outbox) drain(wait bool) {
 	o.wait = wait
-	for o.fill() {
+	for sent := 0; o.fill(); sent++ {
+		if !wait && sent == mostBatches {
+			o.help <- struct{}{} // never blocks: only who sends is here
+			return
+		}
 		err := o.raw.Write(o.write)
 		if err == nil {
 			err = o.err
 		}
-		switch {
-		case err != nil: // nobody is there any more: the replies are dropped
+		if err != nil { // nobody is there any more: the replies are dropped
 			o.iov, o.err = nil, nil
 			o.s.end(err)
-		case len(o.iov) > 0:
-			o.full <- struct{}{} // never waits: only who sends is here
+		}
+		if len(o.iov) > 0 { // the socket is full
+			o.help <- struct{}{}
 			return
 		}
 	}
