@@ -67,7 +67,7 @@ const loopTries = 64
 func loopOver(f *os.File) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("the disks of a lab need the kernel's loop devices: %w", err)
+		return nil, fmt.Errorf("the disks of a lab need loop devices (try modprobe loop): %w", err)
 	}
 	defer control.Close()
 	for range loopTries {

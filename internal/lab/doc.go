@@ -6,7 +6,8 @@
 // namespaces, mounts and links belong to these processes and end with them.
 // The supervisor's own network namespace holds the physical switches
 // (bridges); each machine has a mount, UTS, PID, IPC and network namespace,
-// made anew at each boot. Machines die with the supervisor.
+// made anew at each boot. Machines die with the supervisor. A disk of a machine
+// is a file in the lab's directory, and a loop device as long as it is on.
 //
 // Start makes a lab, Open finds a running one, Down removes one in whatever
 // state it was left.

@@ -356,7 +356,9 @@ func (l *Lab) HealAll(ctx context.Context) error {
 	return l.ask(ctx, ask{Op: "heal", Cut: &Cut{}})
 }
 
-// Kill takes the power from a machine, and from its guests if it is a host.
+// Kill takes the power from a machine, and from its guests if it is a host. Its
+// disks keep what was written to them; a file system of them that is mounted is
+// cut off, not unmounted.
 func (l *Lab) Kill(ctx context.Context, machine string) error {
 	return l.ask(ctx, ask{Op: "kill", Machine: machine})
 }

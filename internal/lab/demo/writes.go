@@ -94,9 +94,15 @@ func (s *Stage) Write(ctx context.Context, lanes int, dial func(ctx context.Cont
 	return w, nil
 }
 
-// Stop stops it, and says which writes are in the file of whoever serves it now.
-// The outage is the longest one that ended after since.
+// Stop stops it as soon as it is acknowledged, and says which writes are in the
+// file of whoever serves it now. The outage is the longest one that ended after
+// since.
 func (w *Writing) Stop(ctx context.Context, since time.Time) (*Writes, error) {
+	soon, cancel := context.WithTimeout(ctx, untilMost)
+	defer cancel()
+	if err := w.Await(soon, "", 1); err != nil {
+		return nil, err
+	}
 	w.stop()
 	if err := <-w.ended; err != nil {
 		return nil, err
