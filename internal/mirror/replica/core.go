@@ -82,7 +82,7 @@ type Core struct {
 	marks   *bitmap.Bitmap // may differ
 	fresh   spans          // written on both since the flush under way began
 	older   spans          // written on both before it; empty while none is
-	rinsing bool           // that flush is under way
+	rinsing *IO            // that flush, while it is under way
 	pages   *bitmap.Pages  // behind what is in memory
 	log     activity
 
@@ -108,12 +108,16 @@ type Core struct {
 	run       run           // of copying or verifying
 
 	writing  bool // a MetaWrite is under way
+	spoiled  bool // the latest one has failed, and is tried again with the next Tick
 	superDue bool
 	logDue   bool
 	then     []func() // of the MetaWrite under way
 	thenNext []func()
-	logOut   []uint32
-	idle     []func() // when executing is 0 and active is empty
+	out      *MetaWrite // that one
+	idle     []func()   // when executing is 0 and active is empty
+	leaving  bool       // Demote was called
+
+	said map[string]string // by code: what need not be said again
 
 	eff []Effect
 }
@@ -147,7 +151,7 @@ func New(o Options) (*Core, error) {
 	}
 	c := &Core{
 		opt: o, sup: o.Super, shared: o.Super.Shared, role: o.Role, epoch: max(o.Epoch, o.Super.Epoch), set: o.Set, marks: o.Marks,
-		pages: bitmap.NewPages(blocks, meta.BitsPerPage), sent: map[uint64]*IO{},
+		pages: bitmap.NewPages(blocks, meta.BitsPerPage), sent: map[uint64]*IO{}, said: map[string]string{},
 		log: activity{in: map[uint32]*extent{}, cap: o.LogCapacity},
 	}
 	for _, e := range o.Log { // what was being written when it ended
@@ -193,6 +197,14 @@ func (c *Core) notice(level, code, format string, args ...any) {
 	c.effect(Effect{Do: DoNotice, Notice: Notice{Level: level, Code: code, Text: fmt.Sprintf(format, args...)}})
 }
 
+// once is notice, but not twice in a row: what it is about is met again and again.
+func (c *Core) once(level, code, format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); c.said[code] != text {
+		c.said[code] = text
+		c.notice(level, code, "%s", text)
+	}
+}
+
 // mark notes that bytes [from,to) may differ. Their extents are in the activity
 // log, or their pages are written before anything depends on them.
 func (c *Core) mark(from, to int64) {
@@ -221,7 +233,7 @@ func (c *Core) spoil() {
 		}
 		*s = nil
 	}
-	c.rinsing = false
+	c.rinsing = nil
 }
 
 // share notes that from now on the other copy counts: it may have this one's
@@ -245,14 +257,13 @@ func (c *Core) write(then func()) {
 	if !c.known() {
 		c.superDue, c.logDue = false, false
 	}
-	if c.writing || !c.superDue && !c.logDue && len(c.thenNext) == 0 {
+	if c.writing || c.spoiled || !c.superDue && !c.logDue && len(c.thenNext) == 0 {
 		return
 	}
 	m := &MetaWrite{}
 	if c.logDue {
 		m.Pages = c.takePages()
 		m.Log = c.log.all()
-		c.logOut = m.Log
 	}
 	if c.superDue {
 		c.sup.Serial++
@@ -269,7 +280,7 @@ func (c *Core) write(then func()) {
 		c.ran()
 		return
 	}
-	c.writing = true
+	c.writing, c.out = true, m
 	c.effect(Effect{Do: DoMeta, Meta: m})
 }
 
@@ -318,19 +329,24 @@ func (c *Core) takePages() (out []Page) {
 	return out
 }
 
-// MetaDone answers DoMeta. err is why it failed; then nothing of it counts, and
-// this copy cannot go on.
+// MetaDone answers DoMeta. err is why it failed; then nothing of it counts, this
+// copy cannot go on if there is another one, and it is tried again.
 func (c *Core) MetaDone(err error) {
-	c.writing = false
+	m := c.out
+	c.writing, c.out = false, nil
 	if err != nil {
-		c.logOut = nil
-		c.superDue, c.logDue = true, true // whatever of it stands
-		c.then, c.thenNext = nil, nil
+		for _, p := range m.Pages {
+			c.pages.Touch(c.pages.Blocks(int64(p.No)))
+		}
+		c.superDue, c.logDue, c.spoiled = true, true, true // whatever of it stands
+		c.thenNext, c.then = append(c.then, c.thenNext...), nil
+		if c.leaving { // what the device has says that it may still be active, which is safe
+			c.left()
+		}
 		c.fail(fmt.Sprintf("its meta device failed: %v", err))
 		return
 	}
-	c.log.written(c.logOut)
-	c.logOut = nil
+	c.log.written(m.Log)
 	c.ran()
 	c.pump()
 }
@@ -357,13 +373,16 @@ func (c *Core) fail(why string) {
 		c.hangUp(why)
 		return
 	}
-	if !c.shared { // there is nowhere to go
-		c.notice("error", "mirror-disk-failed", "The copy of this node has failed, and it is the only one: %s.", why)
+	if !c.shared || !c.set.Peer { // there is nowhere to go
+		c.once("error", "mirror-disk-failed", "The copy of this node has failed, and it is the only one that is complete: %s.", why)
+		if c.phase == settling {
+			c.hangUp(why)
+		}
 		return
 	}
 	c.broken = why
 	c.notice("error", "mirror-disk-failed", "The copy of this node has failed, and the other one is complete: %s.", why)
-	if c.set.Peer && c.phase == joined {
+	if c.phase == joined {
 		c.wish(Set{Self: false, Peer: true}, why)
 	} else {
 		c.ask = nil
@@ -384,7 +403,7 @@ func (c *Core) Told(s Set) {
 	if s == c.set {
 		return
 	}
-	was := c.set
+	was, asked := c.set, c.ask != nil
 	c.set = s
 	if c.ask != nil {
 		if c.ask.Self == s.Self && c.ask.Peer == s.Peer {
@@ -399,6 +418,12 @@ func (c *Core) Told(s Set) {
 	if s.Peer && !c.shared {
 		c.share()
 	}
+	if s.Self && !was.Self {
+		c.settleAll()
+	}
+	if !s.Peer && c.phase == joined {
+		c.putOut(asked)
+	}
 	switch {
 	case !s.Peer && c.ask == nil:
 		c.alone()
@@ -411,9 +436,19 @@ func (c *Core) Told(s Set) {
 	c.write(nil)
 }
 
+// putOut ends the session with a copy that is complete and does not count any
+// more: it has to be let in anew. If that is not what was asked for here, an
+// operator does not trust it, and it gets everything.
+func (c *Core) putOut(asked bool) {
+	c.hangUp("the cluster does not count on the other copy any more")
+	if !asked {
+		c.mark(0, c.sup.Size)
+	}
+}
+
 // outOf asks the cluster to take the other copy out of the set.
 func (c *Core) outOf(why string) {
-	if c.role != Active || c.broken != "" || !c.shared || c.ask != nil && !c.ask.Peer || c.ask == nil && !c.set.Peer && c.fenced {
+	if c.role != Active || c.broken != "" || c.gone || !c.shared || c.ask != nil && !c.ask.Peer || c.ask == nil && !c.set.Peer && c.fenced {
 		return // not bound to it, asked already, or it is out
 	}
 	c.fenced = true
@@ -471,6 +506,7 @@ var (
 	ErrInconsistent   = errors.New("this copy is in the middle of being copied to, and does not hold together")
 	ErrOutOfDate      = errors.New("this copy is not in the in-sync set")
 	ErrFailed         = errors.New("the disk of this copy has failed")
+	ErrStillActive    = errors.New("this copy is active still: it was not stopped")
 	ErrOldEpoch       = errors.New("a later assignment is known here")
 )
 
@@ -479,6 +515,8 @@ var (
 // generation.
 func (c *Core) Promote(epoch uint64, s Set, force bool) error {
 	switch {
+	case c.role == Active || c.leaving:
+		return ErrStillActive
 	case !c.sup.Constructed:
 		return ErrNotConstructed
 	case epoch < c.epoch:
@@ -503,10 +541,10 @@ func (c *Core) Promote(epoch uint64, s Set, force bool) error {
 			c.sup.Inconsistent = false
 			c.bump()
 		}
-		if s.Peer {
+		if c.set.Peer {
 			c.share()
 		}
-		if !s.Self {
+		if !c.set.Self {
 			c.wish(Set{Self: true, Peer: false}, "it is the first copy that becomes active")
 			c.fenced = true
 		}
@@ -541,10 +579,14 @@ func (c *Core) checkIdle() {
 // Demote ends the active part after the front end is gone; DoRole follows when
 // it has ended. What is under way is waited for, or was given up by Abort.
 func (c *Core) Demote() {
-	if c.role != Active {
+	switch {
+	case c.role != Active:
 		c.effect(Effect{Do: DoRole, Role: c.role})
 		return
+	case c.leaving:
+		return
 	}
+	c.leaving = true
 	c.endRun()
 	c.whenIdle(func() {
 		if c.gone || c.broken != "" {
@@ -558,10 +600,35 @@ func (c *Core) Demote() {
 func (c *Core) demoted() {
 	c.spoil()
 	c.hangUp("this copy is no longer active")
+	c.failWaiting()
 	c.role, c.ask, c.gone = Standby, nil, false
 	c.log.in = map[uint32]*extent{}
 	c.sup.Active, c.superDue, c.logDue = false, true, true
-	c.write(func() { c.effect(Effect{Do: DoRole, Role: Standby}) })
+	if c.spoiled {
+		c.left()
+		return
+	}
+	c.write(c.left)
+}
+
+// left tells, once, that this copy is not active any more.
+func (c *Core) left() {
+	if c.leaving && c.role == Standby {
+		c.leaving = false
+		c.effect(Effect{Do: DoRole, Role: Standby})
+	}
+}
+
+// failWaiting gives up what has not begun.
+func (c *Core) failWaiting() {
+	for _, io := range c.waiting {
+		if io.extents != nil {
+			c.log.release(io.extents, c.now)
+			io.extents = nil
+		}
+		c.complete(io, eio)
+	}
+	c.waiting = nil
 }
 
 // Abort gives up everything that is under way: it fails now, and what comes later
@@ -569,14 +636,7 @@ func (c *Core) demoted() {
 func (c *Core) Abort() {
 	c.gone = true
 	c.frozen = false
-	for _, io := range c.waiting {
-		if io.Op.changes() && io.extents != nil {
-			c.log.release(io.extents, c.now)
-			io.extents = nil
-		}
-		c.complete(io, eio)
-	}
-	c.waiting = nil
+	c.failWaiting()
 	for _, io := range slices.Clone(c.active) {
 		if io.Op.changes() {
 			c.mark(io.Off, io.end())
@@ -594,7 +654,14 @@ func (c *Core) Abort() {
 // Tick lets time pass; now never goes back. wall is the time of day in seconds
 // since 1970, for people.
 func (c *Core) Tick(now time.Duration, wall int64) {
+	if c.now == 0 {
+		c.silent = now // it has just begun
+	}
 	c.now, c.wall = now, wall
+	if c.spoiled {
+		c.spoiled = false
+		c.write(nil)
+	}
 	if c.role != Active {
 		return
 	}

@@ -134,16 +134,16 @@ func (c *Core) send(io *IO) {
 // rinse begins a generation of unflushed ranges with a flush, unless one is
 // under way.
 func (c *Core) rinse(io *IO) {
-	if c.rinsing || c.phase < copying {
+	if c.rinsing != nil || c.phase < copying {
 		return
 	}
-	c.rinsing = true
+	c.rinsing = io
 	c.older, c.fresh = c.fresh, c.older[:0]
 	io.after = chain(io.after, func(io *IO) {
-		if !c.rinsing {
+		if c.rinsing != io {
 			return
 		}
-		c.rinsing = false
+		c.rinsing = nil
 		if io.local == ok && io.peer == ok {
 			c.older = c.older[:0]
 			return
@@ -180,7 +180,7 @@ func (c *Core) localFailed(io *IO, errno uint16) {
 	if io.Op == Read {
 		if c.phase == joined && c.set.Peer && io.link == 0 {
 			c.send(io)
-			c.notice("warn", "mirror-disk-read-failed", "Reading %d bytes at %d failed here (errno %d); the other copy has them.", io.Len, io.Off, errno)
+			c.once("warn", "mirror-disk-read-failed", "Reading %d bytes at %d failed here (errno %d); the other copy has them.", io.Len, io.Off, errno)
 		}
 		return
 	}

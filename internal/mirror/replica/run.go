@@ -36,7 +36,7 @@ func (r *run) on() bool { return r.began != 0 || r.verify }
 
 func (c *Core) beginRun() {
 	c.run = run{total: c.marks.Count(), began: max(c.now, 1), rinsed: c.now, fed: c.now}
-	c.notice("info", "mirror-disk-copy", "Copying has begun: %d bytes.", c.run.total*blockSize(&c.sup))
+	c.once("info", "mirror-disk-copy", "Copying has begun: %d bytes.", c.run.total*blockSize(&c.sup))
 	c.advance()
 }
 
@@ -124,7 +124,7 @@ func (c *Core) tickRun() {
 			}
 		})
 	}
-	if c.phase == joined && !c.rinsing && len(c.fresh) > 0 && c.now-c.run.rinsed >= rinseEvery {
+	if c.phase == joined && c.rinsing == nil && len(c.fresh) > 0 && c.now-c.run.rinsed >= rinseEvery {
 		c.run.rinsed = c.now
 		c.flushInner(func(bool) {})
 	}
@@ -199,6 +199,7 @@ func (c *Core) endVerify() {
 		c.notice("info", "mirror-disk-verified", "The two copies are equal: %d bytes were compared.", c.sup.Size)
 	case r.repair:
 		c.notice("error", "mirror-disk-differs", "%d times 4 KiB differ, the first at byte %d, and are copied now.", r.differs, r.examples[0])
+		c.outOf("blocks of it differ")
 		c.hangUp("blocks that differ are copied")
 	default:
 		c.notice("error", "mirror-disk-differs", "%d times 4 KiB differ, the first at byte %d. Nothing was changed.", r.differs, r.examples[0])

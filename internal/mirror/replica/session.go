@@ -55,10 +55,10 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 			c.considerCopy()
 			return
 		}
-		c.notice("error", "mirror-disk-split", "The two copies cannot be joined: %s. Nothing is copied until an operator decides.", why)
+		c.once("error", "mirror-disk-split", "The two copies cannot be joined: %s. Nothing is copied until an operator decides.", why)
 		c.hangUpAs(why)
 	default:
-		c.notice("warn", "mirror-disk-unfit", "The other copy cannot be used: %s.", why)
+		c.once("warn", "mirror-disk-unfit", "The other copy cannot be used: %s.", why)
 		c.hangUpAs(why)
 	}
 }
@@ -74,6 +74,9 @@ func (c *Core) hangUpAs(why string) {
 func (c *Core) victim(h *wire.Hello) Side {
 	if c.opt.Victim != Neither {
 		return c.opt.Victim
+	}
+	if h.Device != c.sup.Device {
+		return Neither // it may be anything, also the only copy of something else
 	}
 	switch c.opt.Policy {
 	case PolicySurvivor:
@@ -155,7 +158,10 @@ func (c *Core) lost(why string) {
 	}
 	old, was := c.link, c.phase
 	c.effect(Effect{Do: DoHangUp, Link: old, Text: why})
-	c.link, c.phase, c.silent = 0, apart, c.now
+	c.link, c.phase = 0, apart
+	if was != apart { // else nothing has begun, and it is waited for no longer
+		c.silent = c.now
+	}
 	c.endRun()
 	if c.role != Active {
 		return
@@ -251,15 +257,44 @@ func (c *Core) finishCopy() {
 			if c.phase != settling || c.link != link {
 				return
 			}
-			a := wire.Adopt{Current: c.sup.Current, Ancestors: c.sup.Ancestors}
-			c.seq++
-			io := &IO{Op: Flush, inner: true, Seq: c.seq, link: c.link, peer: wanted, started: true}
-			io.after = func(io *IO) { c.adopted(link, io.peer == ok) }
-			c.active = append(c.active, io)
-			c.sent[io.Seq] = io
-			c.frame(wire.Frame{Kind: wire.KindAdopt, Seq: io.Seq}, a.Encode())
+			c.afterEarly(func() {
+				if c.phase == settling && c.link == link {
+					c.sendAdopt()
+				}
+			})
 		})
 	})
+}
+
+// afterEarly calls f when the other copy has confirmed what was completed without
+// it: from then on it may count.
+func (c *Core) afterEarly(f func()) {
+	early := 0
+	for _, io := range c.active {
+		if io.done && io.peer == wanted && !c.opt.Async {
+			early++
+			io.after = chain(io.after, func(*IO) {
+				if early--; early == 0 {
+					f()
+				}
+			})
+		}
+	}
+	if early == 0 {
+		f()
+	}
+}
+
+// sendAdopt gives the other copy this one's generation.
+func (c *Core) sendAdopt() {
+	link := c.link
+	a := wire.Adopt{Current: c.sup.Current, Ancestors: c.sup.Ancestors}
+	c.seq++
+	io := &IO{Op: Flush, inner: true, Seq: c.seq, link: link, peer: wanted, started: true}
+	io.after = func(io *IO) { c.adopted(link, io.peer == ok) }
+	c.active = append(c.active, io)
+	c.sent[io.Seq] = io
+	c.frame(wire.Frame{Kind: wire.KindAdopt, Seq: io.Seq}, a.Encode())
 }
 
 // adopted comes when the other copy has the generation durably.
@@ -286,6 +321,15 @@ func (c *Core) join() {
 func (c *Core) joinAs(why string) {
 	c.phase, c.retry = joined, false
 	c.run = run{}
+	clear(c.said)
+	for _, io := range c.active { // flushes that came while there was no session, or it ended
+		if io.peer == wanted && io.link == 0 {
+			c.send(io)
+		}
+	}
+	if c.ask != nil && !c.ask.Peer {
+		c.wish(Set{Self: true, Peer: true}, "the other copy is back, and nothing differs")
+	}
 	c.notice("info", "mirror-disk-in-sync", "Both copies are equal, and every write goes to both: %s.", why)
 }
 
@@ -310,6 +354,9 @@ func (c *Core) become(h *wire.Hello) {
 		return
 	}
 	c.sup.Device, c.sup.Size, c.sup.BlockShift = h.Device, h.Size, h.BlockShift
+	if c.sup.Node == "" {
+		c.sup.Node, c.sup.Peer = h.Peer, h.Node
+	}
 	blocks := (h.Size + blockSize(&c.sup) - 1) / blockSize(&c.sup)
 	c.marks, c.pages = bitmap.New(blocks), bitmap.NewPages(blocks, meta.BitsPerPage)
 	c.marks.Set(0, blocks) // until it is complete

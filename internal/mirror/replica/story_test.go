@@ -1,265 +1,338 @@
-package replica
+package replica_test
 
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/mirror/meta"
+	"github.com/tasuki-ha/tasuki/internal/mirror/mirrortest"
+	"github.com/tasuki-ha/tasuki/internal/mirror/replica"
 )
 
 // storyTime is how long faults go on in one story.
-const storyTime = 40 * time.Second
+const storyTime = 30 * time.Second
 
-// faults of a story, each with how often it comes.
+// faults of a story.
 var faults = []struct {
 	name string
-	do   func(p *pair)
+	do   func(w *world)
 }{
-	{"kill", func(p *pair) { // the process ends, and another goes on
-		h := p.hosts[p.rng.IntN(2)]
-		if !h.on {
-			return
-		}
-		role := Standby
-		if p.owner == h.n && h.core.role == Active {
-			role = Active
-		}
-		h.stop(false)
-		if p.owner == h.n && role == Standby { // it was on its way
-			p.owner = -1
-			p.after(100*time.Millisecond, p.place)
-		}
-		p.after(p.ms(5, 400), func() {
-			if h.on {
-				return
-			}
-			if role == Active && p.owner != h.n {
-				role = Standby
-			}
-			h.start(role)
-			if role == Active && p.owner == h.n && h.on {
-				p.client.attach(h)
-			}
-		})
+	{"kill", (*world).kill},
+	{"crash", func(w *world) { w.crash(w.Hosts[w.Chance.IntN(2)]) }},
+	{"crash both", func(w *world) {
+		w.crash(w.Hosts[0])
+		w.After(w.ms(0, 300), func() { w.crash(w.Hosts[1]) })
 	}},
-	{"crash", func(p *pair) { p.crash(p.hosts[p.rng.IntN(2)]) }},
-	{"crash both", func(p *pair) {
-		p.crash(p.hosts[0])
-		p.after(p.ms(0, 300), func() { p.crash(p.hosts[1]) })
-	}},
-	{"cut", func(p *pair) {
-		p.cut = true
-		for _, h := range p.hosts {
-			life := h.life
-			p.after(p.ms(20, 200), func() { h.drop(life, "silent") })
+	{"cut", func(w *world) {
+		w.cut = true
+		for _, h := range w.Hosts {
+			w.After(w.ms(20, 200), w.dropper(h, "silent"))
 		}
-		p.after(p.ms(50, 4000), func() { p.cut = false })
+		w.After(w.ms(50, 4000), func() { w.cut = false })
 	}},
-	{"blip", func(p *pair) { // the connections break and can be made again at once
-		for _, h := range p.hosts {
-			life := h.life
-			p.after(p.ms(0, 10), func() { h.drop(life, "reset") })
+	{"blip", func(w *world) { // the connections break and can be made again at once
+		for _, h := range w.Hosts {
+			w.After(w.ms(0, 10), w.dropper(h, "reset"))
 		}
 	}},
-	{"move", (*pair).move},
-	{"isolate", (*pair).isolate},
-	{"mute", func(p *pair) { // consensus takes long
-		i := p.rng.IntN(2)
-		p.mute[i] = true
-		p.after(p.ms(50, 2000), func() { p.mute[i] = false; p.tell() })
+	{"move", (*world).move},
+	{"isolate", (*world).isolate},
+	{"mute", func(w *world) { // consensus takes long
+		i := w.Chance.IntN(2)
+		w.mute[i] = true
+		w.After(w.ms(50, 2000), func() { w.mute[i] = false; w.tell() })
 	}},
-	{"bad disk", func(p *pair) {
-		h := p.hosts[p.rng.IntN(2)]
-		if h.on && p.rng.IntN(3) == 0 {
-			h.fails = 1
-			p.after(p.ms(100, 300), func() { h.fails = 0 })
+	{"bad disk", func(w *world) {
+		h := w.Hosts[w.Chance.IntN(2)]
+		if w.Chance.IntN(3) == 0 {
+			h.BadWrites = 1
+			w.After(w.ms(100, 300), func() { h.BadWrites = 0 })
 		}
 	}},
-	{"slow", func(p *pair) {
-		h := p.hosts[p.rng.IntN(2)]
-		h.slow = p.ms(1, 100)
-		p.after(p.ms(100, 2000), func() { h.slow = 0 })
+	{"bad sectors", func(w *world) {
+		h := w.Hosts[w.Chance.IntN(2)]
+		h.BadReads = 2
+		w.After(w.ms(100, 300), func() { h.BadReads = 0 })
 	}},
-	{"freeze", func(p *pair) { // isolated, and the lease comes back
-		if p.owner < 0 {
-			return
-		}
-		h := p.hosts[p.owner]
-		if !h.on || h.frozen {
-			return
-		}
-		life := h.life
-		h.core.Freeze()
-		p.after(p.ms(10, 500), func() {
-			if h.on && h.life == life {
-				h.core.Thaw()
-				h.carry()
-			}
-		})
-	}},
-	{"verify", func(p *pair) {
-		for _, h := range p.hosts {
-			if h.on && h.core.role == Active {
-				h.core.Verify(false)
-				h.carry()
-			}
+	{"bad meta device", func(w *world) {
+		h := w.Hosts[w.Chance.IntN(2)]
+		if w.Chance.IntN(3) == 0 {
+			h.BadMeta = 1 + w.Chance.IntN(2)
+			w.After(w.ms(100, 300), func() { h.BadMeta = 0 })
 		}
 	}},
-	{"pause", func(p *pair) {
-		for _, h := range p.hosts {
-			if h.on && h.core.role == Active {
-				life := h.life
-				h.core.Ordered(Neither, true)
-				h.carry()
-				p.after(p.ms(100, 2000), func() {
-					if h.on && h.life == life {
-						h.core.Ordered(Neither, false)
-						h.carry()
-					}
-				})
-			}
+	{"damaged bitmap", func(w *world) {
+		h := w.Hosts[w.Chance.IntN(2)]
+		h.Damage = true
+		w.crash(h)
+	}},
+	{"slow", func(w *world) {
+		h := w.Hosts[w.Chance.IntN(2)]
+		h.Slow = w.ms(1, 100)
+		w.After(w.ms(100, 2000), func() { h.Slow = 0 })
+	}},
+	{"freeze", (*world).freeze},
+	{"verify", func(w *world) {
+		w.actives(func(h *mirrortest.Host) { h.Do(func() { h.Core.Verify(w.Chance.IntN(2) == 0) }) })
+	}},
+	{"pause", func(w *world) {
+		for _, h := range w.Hosts {
+			h.Ordered(replica.Neither, true)
+			w.After(w.ms(100, 2000), func() { h.Ordered(replica.Neither, false) })
 		}
 	}},
+	{"replace", (*world).replace},
+	{"invalidate", (*world).invalidate},
+}
+
+func (w *world) actives(do func(h *mirrortest.Host)) {
+	for _, h := range w.Hosts {
+		if h.Active() {
+			do(h)
+		}
+	}
+}
+
+// dropper ends the session that a host is in now.
+func (w *world) dropper(h *mirrortest.Host, why string) func() {
+	life := h.Life()
+	return func() {
+		if h.Life() == life {
+			h.Drop(why)
+		}
+	}
+}
+
+// kill ends the process of a host, and another goes on.
+func (w *world) kill() {
+	h, r := w.Hosts[w.Chance.IntN(2)], w.regs[0]
+	if !h.On() {
+		return
+	}
+	role := replica.Standby
+	if r.owner == h.N && h.Active() {
+		role = replica.Active
+	}
+	h.Stop(false)
+	if r.owner == h.N && role == replica.Standby { // it was on its way
+		r.owner = -1
+		w.After(100*time.Millisecond, func() { w.place(r) })
+	}
+	w.After(w.ms(5, 400), func() { w.goOn(h, role) })
+}
+
+// goOn starts the next process of a host.
+func (w *world) goOn(h *mirrortest.Host, role replica.Role) {
+	r := w.regs[h.N]
+	if h.On() {
+		return
+	}
+	if r.owner != h.N {
+		role = replica.Standby
+	}
+	h.Start(role, r.epoch)
+	life := h.Life()
+	w.After(w.ms(1, 300), func() { // the daemon connects
+		if h.Life() == life && !w.mute[h.N] {
+			h.Told(r.set(h.N))
+		}
+	})
+	if role == replica.Active && h.On() {
+		h.Client.Attach()
+	}
 }
 
 // crash takes the power from a host; somebody else may take the group over, and
 // it comes back.
-func (p *pair) crash(h *host) {
-	if !h.on {
+func (w *world) crash(h *mirrortest.Host) {
+	if !h.On() {
 		return
 	}
-	owned := p.owner == h.n
-	h.stop(p.lossy)
+	r := w.regs[h.N]
+	owned := r.owner == h.N
+	h.Stop(true)
 	if owned {
-		p.after(p.ms(200, 600), func() { // the lease ends
-			if p.owner == h.n && (!h.on || h.core.role != Active) {
-				p.owner = -1
-				p.place()
+		w.After(w.ms(200, 600), func() { // the lease ends
+			if r.owner == h.N && !h.Active() {
+				r.owner = -1
+				w.place(r)
 			}
 		})
 	}
-	p.after(p.ms(100, 5000), func() {
-		if !h.on {
-			h.start(Standby)
+	w.After(w.ms(100, 5000), func() { w.goOn(h, replica.Standby) })
+}
+
+// replace gives a standby new disks, while the other copy is complete.
+func (w *world) replace() {
+	r := w.regs[0]
+	if r.owner < 0 || w.Chance.IntN(3) > 0 {
+		return
+	}
+	a := w.Hosts[r.owner]
+	if h := a.Other(); h.On() && a.Active() && r.in[a.N] && a.Core.Status().Set.Self {
+		w.crash(h)
+		h.Replace()
+	}
+}
+
+// invalidate takes the copy that is not active out of the set, as an operator
+// may.
+func (w *world) invalidate() {
+	if r := w.regs[0]; r.owner >= 0 && r.in[0] && r.in[1] {
+		r.in[1-r.owner] = false
+		w.agreed(r, "an operator has declared the other copy invalid")
+	}
+}
+
+// freeze isolates the group, and the lease comes back.
+func (w *world) freeze() {
+	w.actives(func(h *mirrortest.Host) {
+		if w.frozen[h.N] {
+			return
 		}
+		life := h.Life()
+		h.Do(h.Core.Freeze)
+		w.After(w.ms(10, 500), func() {
+			if h.Life() == life && !w.frozen[h.N] {
+				h.Do(h.Core.Thaw)
+			}
+		})
 	})
 }
 
 // isolate cuts the owner off from everybody: it freezes, and another takes over.
-func (p *pair) isolate() {
-	if p.owner < 0 || p.cut {
+func (w *world) isolate() {
+	r := w.regs[0]
+	if r.owner < 0 || w.cut {
 		return
 	}
-	h := p.hosts[p.owner]
-	if !h.on || h.core.role != Active || p.client.server != h || p.client.stop {
+	h := w.Hosts[r.owner]
+	if !h.Active() || !h.Client.Attached() || h.Client.Stopping() || w.frozen[h.N] {
 		return
 	}
-	life := h.life
-	p.cut, p.mute[h.n] = true, true
-	p.after(p.ms(150, 300), func() {
-		if h.on && h.life == life {
-			h.frozen = true
-			h.core.Freeze()
+	life := h.Life()
+	alive := func() bool { return h.Life() == life }
+	w.cut, w.mute[h.N] = true, true
+	w.After(w.ms(150, 300), func() {
+		if alive() {
+			w.frozen[h.N] = true
+			h.Do(h.Core.Freeze)
 		}
 	})
-	p.after(320*time.Millisecond, func() {
-		if !h.on || h.life != life || p.owner != h.n || !h.frozen {
-			return
+	w.After(320*time.Millisecond, func() {
+		if alive() && r.owner == h.N && w.frozen[h.N] {
+			r.owner = -1
+			w.place(r)
 		}
-		p.client.lostServer()
-		p.owner = -1
-		p.place()
 	})
-	p.after(p.ms(400, 3000), func() {
-		p.cut, p.mute[h.n] = false, false
-		p.tell()
-		if !h.on || h.life != life || !h.frozen {
-			return
+	w.After(w.ms(400, 3000), func() {
+		w.cut, w.mute[h.N], w.frozen[h.N] = false, false, false
+		w.tell()
+		switch {
+		case !alive() || !h.Active():
+		case r.owner == h.N: // nobody could take it
+			h.Do(h.Core.Thaw)
+		default:
+			w.stop(h, true)
 		}
-		h.frozen = false
-		if p.owner == h.n { // nobody could take it
-			h.core.Thaw()
-			h.carry()
-			return
-		}
-		h.core.Abort()
-		h.carry()
-		h.core.Demote()
-		h.carry()
 	})
-	for _, x := range p.hosts {
-		life := x.life
-		p.after(p.ms(100, 250), func() { x.drop(life, "silent") })
+	for _, x := range w.Hosts {
+		w.After(w.ms(100, 250), w.dropper(x, "silent"))
 	}
 }
 
-// story runs one seed and returns what it broke, or "".
-func story(seed uint64, keep bool) *pair {
-	p := newPair(seed, seed%2 == 1)
-	if seed%7 == 3 {
-		p.hosts[0].async, p.hosts[1].async = false, false
+// kindOf makes the device of a seed.
+func kindOf(seed uint64) mirrortest.Config {
+	c := usual
+	c.Shift = []uint8{meta.MinShift, 14, 16}[seed%3]
+	if seed%8 == 5 {
+		c.Rate = 40 << 20
 	}
-	p.hosts[0].start(Standby)
-	p.hosts[1].start(Standby)
-	p.place()
-	p.run(2 * time.Second)
-	for p.now < storyTime && p.broken == "" {
-		f := faults[p.rng.IntN(len(faults))]
-		p.counting["fault: "+f.name]++
-		p.say("--- %s", f.name)
-		f.do(p)
-		p.run(p.ms(5, 2500))
+	return c
+}
+
+// story tells the story of a seed.
+func story(seed uint64, keep bool) *world {
+	w := newWorld(seed, kindOf(seed))
+	w.keep = keep
+	w.Hosts[0].Start(replica.Standby, 0)
+	w.Hosts[1].Start(replica.Standby, 0)
+	w.place(w.regs[0])
+	w.run(2 * time.Second)
+	for w.now < storyTime && w.broken == "" {
+		f := faults[w.Chance.IntN(len(faults))]
+		w.faults[f.name]++
+		w.Say("--- %s", f.name)
+		f.do(w)
+		w.run(w.ms(5, 2500))
 	}
-	p.calm()
-	return p
+	w.calm()
+	return w
 }
 
 // calm ends all faults: what can be in order must be, soon.
-func (p *pair) calm() {
-	p.run(6 * time.Second)
-	p.cut, p.mute = false, [2]bool{}
-	for _, h := range p.hosts {
-		h.slow, h.fails = 0, 0
-		if h.on && h.meta.super != nil && h.core.broken != "" || h.on && h.core.sup.Failed {
-			p.say("the disk of %s is replaced", h)
-			owned := p.owner == h.n
-			if owned && p.in[1-h.n] {
-				p.crash(h)
-			}
-		}
+func (w *world) calm() {
+	w.run(6 * time.Second)
+	w.cut, w.mute, w.frozen = false, [2]bool{}, [2]bool{}
+	for _, h := range w.Hosts {
+		h.Slow, h.BadWrites, h.BadReads, h.BadMeta = 0, 0, 0, 0
+		h.Ordered(replica.Neither, false)
+		w.repair(h)
 	}
-	p.tell()
-	p.run(12 * time.Second)
-	for _, h := range p.hosts { // an operator tries a disk again that had failed
-		if h.on && h.core.sup.Failed {
-			h.core.sup.Failed, h.core.broken = false, ""
-		}
-	}
-	p.run(30 * time.Second)
-	if p.broken != "" {
+	w.tell()
+	w.run(12 * time.Second)
+	w.actives(func(h *mirrortest.Host) { h.Do(func() { h.Core.Recopy(false) }) })
+	w.run(20 * time.Second)
+	w.expectInSync()
+	w.expectEqual()
+}
+
+// repair starts the process of a copy again that has failed, and puts new disks
+// in where that is possible.
+func (w *world) repair(h *mirrortest.Host) {
+	if !h.On() || h.Core.Status().Broken == "" && !h.Core.Status().Super.Failed {
 		return
 	}
-	if p.owner < 0 || p.client.server == nil {
-		p.breaks("nobody is active after the faults have ended (owner %d)", p.owner)
+	w.crash(h)
+	if r := w.regs[h.N]; r.in[1-h.N] {
+		h.Replace()
+	}
+}
+
+// expectInSync breaks the story unless one copy is active and the other complete.
+func (w *world) expectInSync() {
+	if w.broken != "" {
 		return
 	}
-	h := p.hosts[p.owner]
-	if !p.in[0] || !p.in[1] || h.core.phase != joined {
-		p.breaks("not in sync after the faults have ended: set %v, phase %s, marks %d, relation %s", p.in, h.core.phase, h.core.marks.Count(), h.core.relation)
+	r := w.regs[0]
+	if r.owner < 0 || !w.Hosts[r.owner].Client.Attached() {
+		w.Breaks("nobody is active after the faults have ended (owner %d, %s)", r.owner, w.states())
 		return
 	}
-	p.client.stop = true
-	p.run(2 * time.Second)
-	for b := range pairBlocks {
-		if x, y := p.hosts[0].disk.read(b), p.hosts[1].disk.read(b); x != y {
-			p.breaks("block %d differs: %d and %d", b, x, y)
-			return
-		}
+	if s := w.Hosts[r.owner].Core.Status(); !r.in[0] || !r.in[1] || s.Phase != "joined" {
+		w.Breaks("not in sync after the faults have ended: set %v, phase %s, %d bytes marked, relation %s", r.in, s.Phase, s.Marked, s.Relation)
+	}
+}
+
+// expectEqual breaks the story unless everything is answered and both copies are
+// equal.
+func (w *world) expectEqual() {
+	if w.broken != "" {
+		return
+	}
+	c := w.Hosts[w.regs[0].owner].Client
+	c.Quiet()
+	w.run(3 * time.Second)
+	if c.Under() > 0 {
+		w.Breaks("%d requests are not answered", c.Under())
+	} else if b := w.Differs(); b >= 0 {
+		w.Breaks("cell %d differs", b)
 	}
 }
 
@@ -271,38 +344,44 @@ var (
 // TestStories tells stories of random faults to two copies.
 func TestStories(t *testing.T) {
 	if *oneSeed > 0 {
-		p := story(*oneSeed, true)
-		fmt.Fprintln(os.Stderr, strings.Join(p.log, "\n"))
-		if p.broken != "" {
-			t.Fatal(p.broken)
+		w := story(*oneSeed, true)
+		fmt.Fprintln(os.Stderr, strings.Join(w.log, "\n"))
+		if w.broken != "" {
+			t.Fatal(w.broken)
 		}
 		return
 	}
-	n := *seeds
-	if s := os.Getenv("PAIR_SEEDS"); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	counts := map[string]int{}
-	done, bad := 0, 0
-	for seed := uint64(1); seed <= uint64(n); seed++ {
-		p := story(seed, false)
-		for k, v := range p.counting {
-			counts[k] += v
-		}
-		done += p.client.done
-		if p.broken != "" {
-			t.Errorf("seed %d: %s: %s", seed, p.now, p.broken)
-			if bad++; bad >= 10 {
-				break
-			}
+	notices, tried, acked, bad := map[string]int{}, map[string]int{}, 0, 0
+	for seed := uint64(1); seed <= uint64(*seeds) && bad < 10; seed++ {
+		w := story(seed, false)
+		add(notices, w.Notices)
+		add(tried, w.faults)
+		acked += w.Acked
+		if w.broken != "" {
+			t.Errorf("seed %d: %s: %s", seed, w.now, w.broken)
+			bad++
 		}
 	}
-	t.Logf("%d acknowledged writes; %v", done, counts)
-	for _, code := range []string{"mirror-disk-copy", "mirror-disk-in-sync", "mirror-disk-lost", "mirror-disk-verified"} {
-		if counts[code] == 0 {
-			t.Errorf("no story had %s", code)
+	t.Logf("%d acknowledged writes; %v; %v", acked, tried, notices)
+	for _, code := range []string{"mirror-disk-copy", "mirror-disk-in-sync", "mirror-disk-lost", "mirror-disk-verified", "mirror-disk-read-failed", "mirror-disk-failed"} {
+		if notices[code] == 0 {
+			t.Errorf("no story had %s, but %v", code, slices.Sorted(maps.Keys(notices)))
 		}
 	}
 }
 
-var _ = meta.MinShift
+func add(to, from map[string]int) {
+	for k, n := range from {
+		to[k] += n
+	}
+}
+
+// states is what both copies are, for who reads a story.
+func (w *world) states() (text string) {
+	for _, h := range w.Hosts {
+		if h.On() {
+			text += fmt.Sprintf("%s %+v ", h, h.Core.Status())
+		}
+	}
+	return text
+}
