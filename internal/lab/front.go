@@ -28,7 +28,7 @@ func Front(ctx context.Context, path string, out io.Writer) error {
 	}
 	var held keep.Held
 	defer held.Close()
-	f, err := fuse.Attach(&local{d, size}, &held, fuse.Options{Name: path})
+	f, err := fuse.Attach(ctx, &local{d, size}, &held, fuse.Options{Name: path})
 	if err != nil {
 		return err
 	}
