@@ -22,6 +22,7 @@ const (
 	Unfit                      // it cannot be a copy of this device
 )
 
+// String returns its name in lower case.
 func (r Relation) String() string {
 	return [...]string{"equal", "behind", "foreign", "ahead", "forked", "both active", "unfit"}[r]
 }

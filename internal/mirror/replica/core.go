@@ -25,8 +25,8 @@ type Policy string
 const (
 	PolicyNone     Policy = "none"
 	PolicySurvivor Policy = "survivor" // the active one stays
-	PolicyOlder    Policy = "older"    // the one that went on alone first stays
-	PolicySmaller  Policy = "smaller"  // the one with fewer changes is given up
+	PolicyOlder    Policy = "older"    // the one that was written last longer ago is given up
+	PolicySmaller  Policy = "smaller"  // the one on which fewer blocks changed is given up
 )
 
 // Side names a copy as seen from this one.
@@ -73,6 +73,7 @@ type Core struct {
 	epoch uint64
 	now   time.Duration
 	wall  int64
+	wrote int64 // wall, when a write began last
 
 	set    Set  // as agreed
 	ask    *Ask // the wish that stands
@@ -267,9 +268,7 @@ func (c *Core) write(then func()) {
 	}
 	if c.superDue {
 		c.sup.Serial++
-		if c.role == Active {
-			c.sup.Written = c.wall
-		}
+		c.sup.Written = c.written()
 		s := c.sup
 		s.Ancestors = slices.Clone(s.Ancestors)
 		m.Super = &s
@@ -283,6 +282,9 @@ func (c *Core) write(then func()) {
 	c.writing, c.out = true, m
 	c.effect(Effect{Do: DoMeta, Meta: m})
 }
+
+// written is when this copy last wrote as the active one.
+func (c *Core) written() int64 { return max(c.sup.Written, c.wrote) }
 
 // ran calls what waited for the meta device.
 func (c *Core) ran() {

@@ -62,6 +62,7 @@ const (
 	Active
 )
 
+// String returns its name in lower case.
 func (r Role) String() string { return [...]string{"standby", "active"}[r] }
 
 // Set is which copies are complete, as the cluster agreed.

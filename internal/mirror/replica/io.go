@@ -17,6 +17,7 @@ const (
 	Sum
 )
 
+// String returns its name in lower case.
 func (o Op) String() string {
 	return [...]string{"read", "write", "flush", "zero", "copy", "sum"}[o]
 }

@@ -102,7 +102,7 @@ func (c *Core) start(io *IO) {
 		c.send(io)
 		return
 	default:
-		io.local = wanted
+		io.local, c.wrote = wanted, c.wall
 		c.send(io)
 		if io.link == 0 {
 			c.mark(io.Off, io.end())

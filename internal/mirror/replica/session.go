@@ -20,7 +20,7 @@ func (c *Core) Hello() wire.Hello {
 		BlockShift: c.sup.BlockShift, SectorSize: c.opt.SectorSize, Current: c.sup.Current, Base: c.sup.Base, Ancestors: c.sup.Ancestors,
 		Active: c.role == Active, Inconsistent: c.sup.Inconsistent, Constructed: c.sup.Constructed, Failed: c.sup.Failed,
 		Dirty: dirty, Epoch: c.epoch, Session: c.opt.Session, Version: c.opt.Version,
-		Since: c.sup.Since, Written: c.sup.Written,
+		Since: c.sup.Since, Written: c.written(),
 	}
 }
 
@@ -82,7 +82,7 @@ func (c *Core) victim(h *wire.Hello) Side {
 	case PolicySurvivor:
 		return Peer
 	case PolicyOlder:
-		if h.Since > c.sup.Since {
+		if h.Written < c.written() {
 			return Peer
 		}
 	case PolicySmaller:
@@ -111,9 +111,7 @@ func (c *Core) beginCopy() {
 	if c.opt.Paused || c.phase != greeted {
 		return
 	}
-	if c.whole() && !c.opt.InitialCopy && c.relation == Foreign && !c.hello.Constructed {
-		c.marks.Reset() // the administrator says that both are equal
-		c.pages.Touch(0, c.marks.Len())
+	if c.taken() && c.marks.Empty() {
 		c.phase = settling
 		c.finishCopy()
 		return
@@ -129,8 +127,17 @@ func (c *Core) beginCopy() {
 	c.frame(wire.Frame{Kind: wire.KindVerdict}, v.Encode())
 }
 
+// taken says whether the other copy is taken to be what this one was when it was
+// made, as the administrator says: it is new, and the first one.
+func (c *Core) taken() bool {
+	return !c.opt.InitialCopy && c.relation == Foreign && !c.hello.Constructed && len(c.sup.Ancestors) == 0 && c.sup.Base == c.sup.Current
+}
+
 // whole says whether everything has to be copied: nobody knows what differs.
 func (c *Core) whole() bool {
+	if c.taken() {
+		return false
+	}
 	if c.relation == Ahead || c.relation == Forked {
 		return c.hello.Base != c.sup.Base || c.hello.Device != c.sup.Device || c.hello.BlockShift != c.sup.BlockShift
 	}
@@ -344,8 +351,9 @@ func (c *Core) adopt(a *wire.Adopt) {
 }
 
 // become makes this copy one of the active copy's device, before anything of it
-// arrives.
-func (c *Core) become(h *wire.Hello) {
+// arrives. Unless it is new, and is not to get everything, all of it is marked
+// until it is complete.
+func (c *Core) become(h *wire.Hello, all bool) {
 	if c.sup.Device == h.Device && c.sup.Size == h.Size && c.sup.BlockShift == h.BlockShift {
 		return
 	}
@@ -359,8 +367,10 @@ func (c *Core) become(h *wire.Hello) {
 	}
 	blocks := (h.Size + blockSize(&c.sup) - 1) / blockSize(&c.sup)
 	c.marks, c.pages = bitmap.New(blocks), bitmap.NewPages(blocks, meta.BitsPerPage)
-	c.marks.Set(0, blocks) // until it is complete
-	c.pages.Touch(0, blocks)
+	if all || c.sup.Constructed {
+		c.marks.Set(0, blocks)
+		c.pages.Touch(0, blocks)
+	}
 	c.logDue = true
 }
 

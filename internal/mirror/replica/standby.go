@@ -53,7 +53,7 @@ func (c *Core) frameOfActive(f wire.Frame, payload []byte) error {
 		case c.hello.Size > c.opt.Capacity:
 			return fmt.Errorf("a copy of %d bytes does not fit on %d", c.hello.Size, c.opt.Capacity)
 		}
-		c.become(&c.hello)
+		c.become(&c.hello, v.Decision == wire.CopyAll)
 		c.sup.Inconsistent, c.superDue = true, true
 		c.write(func() {
 			if c.link == link {
@@ -65,7 +65,7 @@ func (c *Core) frameOfActive(f wire.Frame, payload []byte) error {
 		if err != nil {
 			return err
 		}
-		c.become(&c.hello)
+		c.become(&c.hello, false)
 		c.adopt(&a)
 		c.write(func() {
 			if c.link == link {
