@@ -49,8 +49,21 @@ func (d *Driver) Isolate(ctx context.Context, t resource.Task) error {
 	return nil
 }
 
-// freeze asks the process that there is, if there is one.
-func (m *mirror) freeze(ctx context.Context) error {
+// freeze has everything held by the process that there is, if there is one.
+func (m *mirror) freeze(ctx context.Context) error { return m.change(ctx, control.Freeze) }
+
+// thaw undoes freeze.
+func (m *mirror) thaw(ctx context.Context) error {
+	defer m.stir() // a process that cannot be asked now is when it is reached
+	if err := m.change(ctx, control.Thaw); err != nil {
+		return fmt.Errorf("thaw mirror disk %s: %w", m.name, err)
+	}
+	return nil
+}
+
+// change asks the process to freeze or to thaw, one at a time. It succeeds where there
+// is nobody: who comes looks at the file.
+func (m *mirror) change(ctx context.Context, do control.Verb) error {
 	select {
 	case m.ice <- struct{}{}:
 	case <-ctx.Done():
@@ -60,16 +73,16 @@ func (m *mirror) freeze(ctx context.Context) error {
 	for {
 		c, release, err := m.reach(ctx)
 		if nobody(err) {
-			return nil // who comes finds the file
-		}
-		if err == nil {
-			_, err = c.Do(ctx, control.Request{Do: control.Freeze})
-			release()
-		}
-		if err == nil || control.CodeOf(err) == control.NotActive {
 			return nil
 		}
-		if isAnswer(err) || ctx.Err() != nil {
+		if err == nil {
+			_, err = c.Do(ctx, control.Request{Do: do})
+			release()
+		}
+		switch {
+		case err == nil, control.CodeOf(err) == control.NotActive:
+			return nil
+		case isAnswer(err), !wait(ctx, time.Millisecond):
 			return err
 		}
 	}
@@ -145,25 +158,4 @@ func (d *Driver) Restore(ctx context.Context, t resource.Task) error {
 		return err
 	}
 	return m.thaw(ctx)
-}
-
-// thaw asks the process, if there is one. One that cannot be asked now is asked when
-// it is reached again.
-func (m *mirror) thaw(ctx context.Context) error {
-	select {
-	case m.ice <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-m.ice }()
-	c, release, err := m.reach(ctx)
-	if err == nil {
-		_, err = c.Do(ctx, control.Request{Do: control.Thaw})
-		release()
-	}
-	m.stir()
-	if err == nil || nobody(err) || control.CodeOf(err) == control.NotActive {
-		return nil
-	}
-	return fmt.Errorf("thaw mirror disk %s: %w", m.name, err)
 }

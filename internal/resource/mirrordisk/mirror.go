@@ -554,7 +554,8 @@ type started struct {
 	Group  cluster.GroupName `json:"group"`
 	Epoch  cluster.Epoch     `json:"epoch"`
 	Device string            `json:"device"`
-	Number uint64            `json:"number"` // of the device, see stat(2)
+	Number uint64            `json:"number"`          // of the device, see stat(2)
+	Mount  string            `json:"mount,omitempty"` // the mount point; the file may name another one by now
 }
 
 func (m *mirror) keepStarted(s started) error {

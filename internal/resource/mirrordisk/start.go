@@ -54,7 +54,7 @@ func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := m.keepStarted(started{Group: t.Group.Name, Epoch: t.Epoch, Device: device, Number: number}); err != nil {
+	if err := m.keepStarted(started{Group: t.Group.Name, Epoch: t.Epoch, Device: device, Number: number, Mount: md.Mount}); err != nil {
 		return err
 	}
 	if err := d.link(m.name, device); err != nil {
@@ -193,8 +193,8 @@ func (d *Driver) Check(ctx context.Context, t resource.Task) (bool, error) {
 	case s.Broken != "":
 		return false, fmt.Errorf("the copy of mirror disk %s has failed: %s", m.name, s.Broken)
 	}
-	if md := t.Resource.MirrorDisk; md != nil && md.FS != config.FSNone {
-		at, err := d.sys.mounted(md.Mount)
+	if was.Mount != "" {
+		at, err := d.sys.mounted(was.Mount)
 		if err != nil || at == nil || at.number != was.Number {
 			return false, err
 		}

@@ -10,15 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/mirror/control"
 	"github.com/tasuki-ha/tasuki/internal/resource"
 )
 
 const (
-	busyShort = 2 * time.Second  // that something like udev may have the device open in passing
-	busyLong  = 15 * time.Second // until a stop gives up
-	forceStep = 10 * time.Second // of Force: one try of what the kernel may not come back from
+	busyShort     = 2 * time.Second  // that something like udev may have the device open in passing
+	busyLong      = 15 * time.Second // until a stop gives up
+	defaultUmount = 2 * time.Minute  // where the file does not say
+	forceStep     = 10 * time.Second // of Force: one try of what the kernel may not come back from
 )
 
 // ending is a stop under way.
@@ -71,6 +71,9 @@ func (d *Driver) begin(ctx context.Context, t resource.Task, limit time.Duration
 	}
 	if e.was == nil {
 		e.was = &started{Group: t.Group.Name, Device: s.Device}
+		if md := t.Resource.MirrorDisk; md != nil {
+			e.was.Mount = md.Mount
+		}
 		if s.Device != "" {
 			if e.was.Number, err = d.sys.device(s.Device); err != nil {
 				return nil, err
@@ -104,21 +107,24 @@ func (e *ending) giveUp(ctx context.Context) error {
 
 // unmountAll unmounts the file system, as often as the file says.
 func (d *Driver) unmountAll(ctx context.Context, e *ending) error {
-	md := e.t.Resource.MirrorDisk
-	if md == nil || md.FS == config.FSNone {
+	if e.was.Mount == "" {
 		return nil
 	}
+	limit, retries := defaultUmount, 0
+	if md := e.t.Resource.MirrorDisk; md != nil && md.UmountTimeout > 0 {
+		limit, retries = md.UmountTimeout, md.UmountRetries
+	}
 	var err error
-	for try := 0; try <= md.UmountRetries; try++ {
+	for try := 0; try <= retries; try++ {
 		if try > 0 && !wait(ctx, againAfter) {
 			break
 		}
-		if err = d.unmountOnce(ctx, e, md.UmountTimeout); err == nil {
+		if err = d.unmountOnce(ctx, e, limit); err == nil {
 			return nil
 		}
-		d.o.Log.Warn("a mirror disk could not be unmounted", "resource", e.name, "mount", md.Mount, "try", try+1, "error", err)
+		d.o.Log.Warn("a mirror disk could not be unmounted", "resource", e.name, "mount", e.was.Mount, "try", try+1, "error", err)
 	}
-	return fmt.Errorf("unmount mirror disk %s from %s: %w%s", e.name, md.Mount, err, d.who(e, err))
+	return fmt.Errorf("unmount mirror disk %s from %s: %w%s", e.name, e.was.Mount, err, d.who(e, err))
 }
 
 // who names those that keep it in use, for an error that says that it is.
@@ -168,16 +174,15 @@ func (d *Driver) clear(ctx context.Context, e *ending, s unix.Signal, limit time
 
 // unmounted unmounts until the device is not mounted any more at its mount point.
 func (d *Driver) unmounted(e *ending, flags int) error {
-	point := e.t.Resource.MirrorDisk.Mount
 	for {
-		at, err := d.sys.mounted(point)
+		at, err := d.sys.mounted(e.was.Mount)
 		if err != nil {
 			return err
 		}
 		if at == nil || at.number != e.was.Number {
 			return nil
 		}
-		if err := d.sys.unmount(point, flags); err != nil {
+		if err := d.sys.unmount(e.was.Mount, flags); err != nil {
 			return err
 		}
 	}
@@ -284,8 +289,7 @@ func (e *ending) how(lazy bool) string {
 // unmountByForce unmounts, be it that the file system is only taken out of sight
 // until nobody uses it any more.
 func (d *Driver) unmountByForce(ctx context.Context, e *ending) (lazy bool, err error) {
-	md := e.t.Resource.MirrorDisk
-	if md == nil || md.FS == config.FSNone {
+	if e.was.Mount == "" {
 		return false, nil
 	}
 	err = e.kernel.call(ctx, forceStep, func() error { return d.unmounted(e, 0) })
