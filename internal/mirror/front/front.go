@@ -60,7 +60,7 @@ type Device interface {
 // Front is one attached block device.
 type Front interface {
 	// Path is the block device, for example /dev/loop3. It is there when Attach has
-	// returned.
+	// returned. Programs that look at new devices make requests even before.
 	Path() string
 	// Serve hands requests to the device until Detach, Abort or an error. It
 	// returns nil after Detach.

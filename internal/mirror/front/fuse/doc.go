@@ -10,5 +10,7 @@
 //
 // The loop device says "punch a hole" for a discard and for a request to make
 // zeroes alike, so both are front.Zero. It has no FUA: the kernel flushes after
-// such a write. It lets no write begin while a flush or a Zero is under way.
+// such a write. It lets no write begin while a flush or a Zero is under way. Where
+// the sysctl fs.fuse.max_request_timeout is set (Linux 6.15) no request may wait for
+// longer than that, or the kernel ends the connection.
 package fuse

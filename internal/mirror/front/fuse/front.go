@@ -114,7 +114,6 @@ func Attach(ctx context.Context, dev front.Device, h keep.Holder, o Options) (*F
 	if conn.Path == "" {
 		if f.conn.Path, err = h.Bind(); err != nil {
 			_ = f.Abort() // ends the threads; the keeper forgets what has no loop device
-			<-f.ended
 			return nil, fmt.Errorf("attach a block device for %s: %w", o.Name, cmp.Or(f.reason(), err))
 		}
 	}
