@@ -126,6 +126,16 @@ func (h *Host) Stop(power bool) {
 	}
 }
 
+// Blank says whether nothing was ever written to the meta device.
+func (h *Host) Blank() bool { return h.meta.super == nil }
+
+// Construct makes the first copy here, while no process runs.
+func (h *Host) Construct() {
+	names := []string{"a", "b"}
+	s := replica.Construct(names[h.N], names[1-h.N], h.p.size, h.p.Shift, h.p.Chance.Uint64)
+	h.meta.super = &s
+}
+
 // Replace puts new, blank devices into a host whose process does not run.
 func (h *Host) Replace() {
 	h.p.world.Say("the disks of %s are replaced", h)

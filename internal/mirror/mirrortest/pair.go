@@ -80,16 +80,14 @@ type Pair struct {
 	writes []*written
 }
 
-// New returns two hosts whose processes do not run yet. The first copy is made,
-// the second is new.
+// New returns two hosts whose processes do not run yet, and whose devices are
+// blank.
 func New(w World, chance *rand.Rand, c Config) *Pair {
 	p := &Pair{Config: c, Notices: map[string]int{}, Chance: chance, world: w, size: int64(c.Extents) * meta.ExtentSize, writes: []*written{{}}}
 	for i := range p.Hosts {
 		p.Hosts[i] = &Host{N: i, p: p, disk: newDisk(p.size / Cell), meta: metaDisk{pages: map[int][]byte{}}}
 		p.Hosts[i].Client = &Client{p: p, h: p.Hosts[i], under: map[*replica.IO]bool{}, flush: map[*replica.IO]int{}}
 	}
-	first := replica.Construct("a", "b", p.size, c.Shift, chance.Uint64)
-	p.Hosts[0].meta.super = &first
 	p.makeSlots()
 	return p
 }

@@ -88,6 +88,8 @@ func (c *Core) compare(h *wire.Hello) (Relation, string) {
 		return Unfit, fmt.Sprintf("the device of the other copy has %d bytes, and %d are needed", h.Capacity, c.sup.Size)
 	case h.SectorSize > c.opt.SectorSize:
 		return Unfit, fmt.Sprintf("the device of the other copy has sectors of %d bytes, larger than those here (%d)", h.SectorSize, c.opt.SectorSize)
+	case h.Constructed && h.Device != c.sup.Device && h.Since == 0:
+		return Foreign, "the other copy was made, and nobody agreed on it"
 	case h.Constructed && h.Device != c.sup.Device && c.opt.Victim != Peer:
 		return Forked, "the other copy is one of another mirror disk, or was made anew"
 	case h.Constructed && h.BlockShift != c.sup.BlockShift && h.Device == c.sup.Device:

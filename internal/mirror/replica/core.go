@@ -461,7 +461,7 @@ func (c *Core) outOf(why string) {
 // agreed to: with a generation of its own, if the other may have the current one.
 func (c *Core) alone() {
 	if !c.shared {
-		c.goOn()
+		c.begin(c.goOn)
 		return
 	}
 	if !c.fenced { // an earlier wish to let it in may still be on its way
@@ -476,6 +476,17 @@ func (c *Core) alone() {
 			c.goOn()
 		}
 	})
+}
+
+// begin calls f when it is durable that this copy is one that was agreed on: what
+// was made and never counted can be given up.
+func (c *Core) begin(f func()) {
+	if c.sup.Since != 0 {
+		f()
+		return
+	}
+	c.sup.Since, c.superDue = max(c.wall, 1), true
+	c.write(f)
 }
 
 // goOn completes what was held for the other copy.

@@ -342,7 +342,7 @@ func (c *Core) joinAs(why string) {
 
 // adopt makes this copy what the active one is; c.hello is its greeting.
 func (c *Core) adopt(a *wire.Adopt) {
-	c.sup.Current, c.sup.Base, c.sup.Ancestors, c.sup.Since = a.Current, a.Current, a.Ancestors, c.hello.Since
+	c.sup.Current, c.sup.Base, c.sup.Ancestors, c.sup.Since = a.Current, a.Current, a.Ancestors, max(c.hello.Since, 1)
 	c.sup.Constructed, c.sup.Inconsistent, c.sup.Failed, c.sup.Kept = true, false, false, false
 	c.sup.Shared, c.shared = true, true
 	c.marks.Reset()

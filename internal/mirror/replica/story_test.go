@@ -261,6 +261,7 @@ func kindOf(seed uint64) mirrortest.Config {
 func story(seed uint64, keep bool) *world {
 	w := newWorld(seed, kindOf(seed))
 	w.keep = keep
+	w.Hosts[0].Construct()
 	w.Hosts[0].Start(replica.Standby, 0)
 	w.Hosts[1].Start(replica.Standby, 0)
 	w.place(w.regs[0])
