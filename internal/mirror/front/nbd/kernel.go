@@ -77,9 +77,10 @@ type door struct {
 
 var kernel = door{open, "/sys/block", "/dev"}
 
-// Attach makes a block device of dev. It needs root, and Linux 5.14, which is the
-// first to know a device by its identity. Serve must follow: the first program that
-// looks at the device waits for it.
+// Attach makes a block device of dev. It needs root, and Linux 5.19 or a long-term
+// 5.15: since 5.14 a device is known by its identity, and in those Abort and Remove
+// need not wait for Dead. Serve must follow: the first program that looks at the
+// device waits for it.
 //
 // There is one connection and no time limit on requests, and both matter. With a
 // limit, or with two connections, the kernel cuts a connection off on which a
@@ -103,22 +104,14 @@ func Resume(index int, dev front.Device, opt Options) (*Kernel, error) {
 // so that what waits in it belongs to another time. All of that fails, and none of
 // it reaches a device. It returns front.ErrBusy like Detach: unmount, and call it
 // again. It returns nil if there is no such device.
-func Remove(ctx context.Context, identity string, log *slog.Logger) error {
-	return kernel.remove(ctx, identity, log)
-}
+func Remove(ctx context.Context, identity string) error { return kernel.remove(ctx, identity) }
 
-func (d door) remove(ctx context.Context, identity string, log *slog.Logger) error {
+func (d door) remove(ctx context.Context, identity string) error {
 	index, found := d.find(identity)
 	if !found {
 		return nil
 	}
-	// What waits for a connection is given one, on which nobody listens, and which ends
-	// at once. Without, the kernel would wait for it until Dead is over.
-	k := d.prepare(nil, Options{Identity: identity, Log: log})
-	k.index = index
-	if err := k.takeOver(setting{index: index, size: -1, dead: 0}); err != nil {
-		return err
-	}
+	k := &Kernel{door: d, index: index, opt: Options{Identity: identity}}
 	if err := k.Abort(); err != nil {
 		return err
 	}
@@ -195,32 +188,22 @@ func (d door) attach(dev front.Device, opt Options) (*Kernel, error) {
 func (d door) resume(index int, dev front.Device, opt Options) (*Kernel, error) {
 	k := d.prepare(dev, opt)
 	k.index = index
-	if err := k.takeOver(setting{index: index, size: dev.Size(), dead: k.opt.Dead}); err != nil {
-		return nil, err
-	}
-	return k, nil
-}
-
-// takeOver gives the kernel a new connection in place of a dead one, and tells it
-// the setting.
-func (k *Kernel) takeOver(s setting) error {
 	for end := time.Now().Add(takeOverWithin); ; time.Sleep(again) {
 		theirs, err := k.pair()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s.socket = theirs
-		err = k.reconfigure(s)
+		err = k.reconfigure(setting{index: index, size: dev.Size(), dead: k.opt.Dead, socket: theirs})
 		_ = unix.Close(theirs)
 		if err == nil && !k.dropped() {
-			return nil
+			return k, nil
 		}
 		k.ses.end(errClosed)
 		if err != nil {
-			return fmt.Errorf("resume %s: the kernel has no such device, or it is another one: attach anew: %w", k.Path(), err)
+			return nil, fmt.Errorf("resume %s: the kernel has no such device, or it is another one: attach anew: %w", k.Path(), err)
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("resume %s: another process serves it", k.Path())
+			return nil, fmt.Errorf("resume %s: another process serves it", k.Path())
 		}
 	}
 }
@@ -363,7 +346,9 @@ func (k *Kernel) gone(ctx context.Context) error {
 // end ends the connection. Serve tells the first reason.
 func (k *Kernel) end(state int32, why error) {
 	k.state.Store(state)
-	k.ses.end(why)
+	if k.ses != nil { // Remove has none
+		k.ses.end(why)
+	}
 }
 
 // Abort makes every request fail. Serve returns ErrAborted.
@@ -372,15 +357,9 @@ func (k *Kernel) Abort() error {
 		k.end(aborted, ErrAborted)
 		return nil
 	}
-	// Nothing waits for another connection any more. Then the connection ends, because
-	// the kernel's part of the last step waits for who sends on it. That step is what
-	// fails the requests that were sent.
-	s := only(k.index)
-	s.dead = 0
-	first := k.reconfigure(s)
-	k.end(aborted, ErrAborted)
+	k.end(aborted, ErrAborted) // first: the kernel waits for who sends on the connection
 	if err := k.disconnect(aborted); err != nil {
-		return fmt.Errorf("abort %s: %w", k.Path(), errors.Join(first, err))
+		return fmt.Errorf("abort %s: %w", k.Path(), err)
 	}
 	return nil
 }

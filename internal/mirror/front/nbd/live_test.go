@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -357,9 +356,8 @@ func TestKernelRemovesWhatIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	start := time.Now()
-	if err := Remove(t.Context(), "tasuki:md1", log); !errors.Is(err, front.ErrBusy) {
+	if err := Remove(t.Context(), "tasuki:md1"); !errors.Is(err, front.ErrBusy) {
 		t.Errorf("remove of a device that is mounted: %v", err)
 	}
 	if err := <-w.ended; err == nil {
@@ -368,7 +366,7 @@ func TestKernelRemovesWhatIsLeft(t *testing.T) {
 	if err := unix.Unmount(at, 0); err != nil {
 		t.Errorf("unmount: %v", err)
 	}
-	if err := Remove(t.Context(), "tasuki:md1", log); err != nil {
+	if err := Remove(t.Context(), "tasuki:md1"); err != nil {
 		t.Errorf("remove: %v", err)
 	}
 	if index, found := Find("tasuki:md1"); found {
