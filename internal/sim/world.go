@@ -682,8 +682,11 @@ func (w *World) operate(n *Node, op engine.Operation) {
 func (w *World) look(n *Node, t engine.Task) {
 	c := engine.Checked{Group: t.Group.Name, Epoch: t.Epoch, Inactive: map[cluster.ResourceName]string{}}
 	for i := range t.Group.Resources {
-		if _, active := n.active[key(t.Group.Name, t.Group.Resources[i].Name)]; !active {
-			c.Inactive[t.Group.Resources[i].Name] = "it is not there"
+		r := &t.Group.Resources[i]
+		_, active := n.active[key(t.Group.Name, r.Name)]
+		isolated := r.Kind == config.KindFloatingIP && n.harmless[string(t.Group.Name)] // which takes addresses off
+		if !active || isolated {
+			c.Inactive[r.Name] = "it is not there"
 		}
 	}
 	w.later(n, time.Millisecond, engine.Event{Checked: &c})
