@@ -159,6 +159,7 @@ func TestCrashesUnderLoad(t *testing.T) {
 		if w == nil {
 			w, err = s.Write(ctx, 8, from.DialContext)
 			must(t, err)
+			t.Cleanup(func() { w.Close() })
 		}
 		soon, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()

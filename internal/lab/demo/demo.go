@@ -48,7 +48,7 @@ func (s *Stage) Play(ctx context.Context, run Run) (*Report, error) {
 		if w, err = s.Write(ctx, lanes, ns.DialContext); err != nil {
 			return nil, err
 		}
-		defer w.stop()
+		defer w.Close()
 	}
 	pulled := time.Now()
 	if err := s.Lab.Pull(ctx, s.Host, run.NIC); err != nil {

@@ -87,57 +87,112 @@ func TestProberInALab(t *testing.T) {
 	t.Logf("pulled for %v, measured %v, %d of %d requests failed, %d late", plugged.Sub(pulled), o.Length(), o.Failed, o.Sent, p.Late())
 }
 
-// The business of the demo on a disk that is nobody's copy: it serves what is on
-// the disk, and what it acknowledged outlives the power of its node.
+// onDisk is the business of the demo on a disk that is nobody's copy.
+type onDisk struct {
+	*Stage
+	t *testing.T
+}
+
+func newOnDisk(t *testing.T) *onDisk {
+	s := &onDisk{&Stage{Lab: single(t), Guests: []string{"n1"}, Client: "client", URL: "http://10.30.1.1/", Group: "g", Resource: "web", Mirror: true}, t}
+	must(t, s.Scripts(t.Context(), "n1"))
+	s.do("mkfs.ext3", "-q", "/dev/sda4")
+	s.do("mount", "/dev/sda4", "/data")
+	return s
+}
+
+func (s *onDisk) do(argv ...string) {
+	s.t.Helper()
+	_, err := s.Do(s.t.Context(), "n1", argv...)
+	must(s.t, err)
+}
+
+// script runs start.sh or stop.sh, twice: what is done already is no error.
+func (s *onDisk) script(name string) {
+	s.t.Helper()
+	s.do(etc + "/scripts/g/web/" + name)
+	s.do(etc + "/scripts/g/web/" + name)
+}
+
+// write starts a client, until the end of the test at the latest.
+func (s *onDisk) write(from *lab.Namespace) *Writing {
+	s.t.Helper()
+	w, err := s.Write(s.t.Context(), 4, from.DialContext)
+	must(s.t, err)
+	s.t.Cleanup(func() { w.Close() })
+	return w
+}
+
+// acknowledged waits for so many further writes.
+func (s *onDisk) acknowledged(w *Writing, n int) {
+	s.t.Helper()
+	soon, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	must(s.t, w.Await(soon, "n1", n))
+}
+
+// crash takes the power from the node, and mounts the disk at the next boot.
+func (s *onDisk) crash() (at time.Time) {
+	s.t.Helper()
+	at = time.Now()
+	must(s.t, s.Lab.Kill(s.t.Context(), "n1"))
+	must(s.t, s.Lab.Boot(s.t.Context(), "n1"))
+	s.do("mount", "/dev/sda4", "/data")
+	return at
+}
+
+// It serves what is on the disk, and what it acknowledged outlives the power of
+// its node.
 func TestWritesOverAPowerCut(t *testing.T) {
-	l := single(t)
-	ctx := t.Context()
-	s := &Stage{Lab: l, Guests: []string{"n1"}, Client: "client", URL: "http://10.30.1.1/", Group: "g", Resource: "web", Mirror: true}
-	do := func(argv ...string) {
-		t.Helper()
-		_, err := s.Do(ctx, "n1", argv...)
-		must(t, err)
-	}
-	must(t, s.Scripts(ctx, "n1"))
-	do("mkfs.ext3", "-q", "/dev/sda4")
-	from, err := l.Namespace(ctx, "client")
+	s := newOnDisk(t)
+	from, err := s.Lab.Namespace(t.Context(), "client")
 	must(t, err)
-	var w *Writing
+	s.script("start.sh")
+	w := s.write(from)
 	var cut time.Time
 	const cuts = 2
-	for i := range cuts + 1 {
-		do("mount", "/dev/sda4", "/data")
-		do(etc + "/scripts/g/web/start.sh")
-		do(etc + "/scripts/g/web/start.sh") // it runs already
-		if w == nil {
-			w, err = s.Write(ctx, 4, from.DialContext)
-			must(t, err)
-			t.Cleanup(w.stop)
-		}
-		soon, cancel := context.WithTimeout(ctx, 20*time.Second)
-		must(t, w.Await(soon, "n1", 50))
-		cancel()
-		if i < cuts {
-			cut = time.Now()
-			must(t, l.Kill(ctx, "n1"))
-			must(t, l.Boot(ctx, "n1"))
-		}
+	for range cuts {
+		s.acknowledged(w, 50)
+		cut = s.crash()
+		s.script("start.sh")
 	}
-	do("test", "-s", "/data/htdocs/index.html")
+	s.acknowledged(w, 50)
+	s.do("test", "-s", "/data/htdocs/index.html")
 	p := &Prober{URL: s.URL, Dial: from.DialContext}
-	asking, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	go func() { p.Run(asking) }()
+	asking, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	asked := make(chan error, 1)
+	go func() { asked <- p.Run(asking) }()
 	if node, err := p.Await(asking, 5); err != nil || node != "n1" {
 		t.Error(node, err)
 	}
-	got, err := w.Stop(ctx, cut)
+	cancel()
+	must(t, <-asked)
+	got, err := w.Stop(t.Context(), cut)
 	must(t, err)
 	if got.Acknowledged < 50*(cuts+1) || got.Lost != 0 || got.OutageMS < 10 {
 		t.Errorf("%+v", got)
 	}
 	t.Log(got.text())
-	do(etc + "/scripts/g/web/stop.sh")
-	do("umount", "/data") // nobody has it open any more
-	do(etc + "/scripts/g/web/stop.sh")
+	s.script("stop.sh")
+	s.do("umount", "/data") // nobody has it open any more
+}
+
+// A disk that forgets what it was told to keep is found out.
+func TestLostWritesAreSeen(t *testing.T) {
+	s := newOnDisk(t)
+	from, err := s.Lab.Namespace(t.Context(), "client")
+	must(t, err)
+	s.do("ln", "-s", "/run/forgetful", "/data/journal") // in memory
+	s.do("sync")
+	s.script("start.sh")
+	w := s.write(from)
+	s.acknowledged(w, 50)
+	cut := s.crash()
+	s.script("start.sh")
+	s.acknowledged(w, 50)
+	got, err := w.Stop(t.Context(), cut)
+	must(t, err)
+	if got.Lost < 50 || got.Acknowledged-got.Lost < 50 {
+		t.Errorf("%+v", got)
+	}
 }

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -67,8 +68,16 @@ func (s *Stage) Scripts(ctx context.Context, machine string) error {
 // Writing is a client that writes to the ledger all the time.
 type Writing struct {
 	*ledger.Writer
-	stop  context.CancelFunc
-	ended chan error
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error // of Run, when it has ended
+}
+
+// Close stops it and waits for the attempts under way.
+func (w *Writing) Close() error {
+	w.cancel()
+	<-w.ended
+	return w.err
 }
 
 // Write starts a writer with so many lanes, dialing from a machine's network,
@@ -78,18 +87,19 @@ func (s *Stage) Write(ctx context.Context, lanes int, dial func(ctx context.Cont
 	if err != nil {
 		return nil, err
 	}
-	w := &Writing{ended: make(chan error, 1), Writer: &ledger.Writer{
+	running, cancel := context.WithCancel(ctx)
+	w := &Writing{cancel: cancel, ended: make(chan struct{}), Writer: &ledger.Writer{
 		URL:  "http://" + net.JoinHostPort(target.Hostname(), ledgerPort),
 		Name: strconv.FormatInt(time.Now().UnixNano(), 36), Lanes: lanes, Dial: dial,
 	}}
-	running, stop := context.WithCancel(ctx)
-	w.stop = stop
-	go func() { w.ended <- w.Run(running) }()
-	soon, cancel := context.WithTimeout(ctx, untilMost)
-	defer cancel()
+	go func() {
+		w.err = w.Run(running)
+		close(w.ended)
+	}()
+	soon, end := context.WithTimeout(ctx, untilMost)
+	defer end()
 	if err := w.Await(soon, "", max(lanes, 1)); err != nil {
-		stop()
-		return nil, err
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
@@ -103,8 +113,7 @@ func (w *Writing) Stop(ctx context.Context, since time.Time) (*Writes, error) {
 	if err := w.Await(soon, "", 1); err != nil {
 		return nil, err
 	}
-	w.stop()
-	if err := <-w.ended; err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	res, err := w.Check(ctx)
