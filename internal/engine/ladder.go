@@ -57,7 +57,7 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 	task := l.task(&l.config)
 	task.Mirrors = m.mirrorsOf(&l.config)
 	if op.Start {
-		task.Ended, task.Handed = m.ended(), slices.Contains(l.handed, op.Resource)
+		task.Ended, task.Down, task.Handed = m.ended(), m.down(), slices.Contains(l.handed, op.Resource)
 	}
 	m.eff.Ops = append(m.eff.Ops, Operation{Task: task, Op: op})
 	if !op.Force {
@@ -81,6 +81,11 @@ func (m *Machine) ended() (names []cluster.NodeName) {
 	if m.soleVoter() && (len(list) == 0 || slices.ContainsFunc(list, guess)) {
 		return nil
 	}
+	return m.down()
+}
+
+// down returns the other nodes that are down or have left.
+func (m *Machine) down() (names []cluster.NodeName) {
 	for _, n := range sortedKeys(m.st.Nodes) {
 		if s := m.st.Nodes[n].State; n != m.self && (s == cluster.NodeDown || s == cluster.NodeLeft) {
 			names = append(names, n)
