@@ -21,6 +21,8 @@ type Terrain struct {
 	NoDog  bool          // nothing resets a node that stands still
 	Stops  bool          // stops fail and hang, force too
 	Wipes  bool          // the witness, which is the last node, loses its disk
+	Disks  bool          // mirror disks are written to, and what happens to disks happens
+	Talk   bool          // they tell what they do
 	Apart  bool          // nodes lose all networks at once, or none; ping targets with them
 }
 
@@ -40,31 +42,35 @@ type Kind string
 
 // The kinds of faults.
 const (
-	Crash    Kind = "crash"          // the power goes, and comes back
-	MidStep  Kind = "crash-mid-step" // the same in the middle of a step
-	Reboot   Kind = "reboot"         // the same, faster than anybody misses it
-	KillOnly Kind = "kill"           // the daemon ends, its resources go on
-	Freeze   Kind = "freeze"         // the daemon stands still
-	Slow     Kind = "slow"           // everything on the node comes late
-	CutOne   Kind = "cut-one-way"
-	CutBoth  Kind = "cut"
-	CutOff   Kind = "cut-off" // from everybody
-	Flap     Kind = "flap"    // a cut that comes and goes
-	Rain     Kind = "rain"    // loss, delay and doubling one way
-	WallJump Kind = "wall-jump"
-	Hang     Kind = "hang"         // a script takes long
-	Fail     Kind = "fail"         // a start or a stop fails once, perhaps force too
-	Device   Kind = "fence-device" // it fails, or takes long
-	Stuck    Kind = "stuck"        // stops hang, and force hangs or fails
-	Cling    Kind = "cling"        // a group cannot be isolated
-	Wiped    Kind = "wipe"         // the witness crashes, and comes back with nothing
-	Lie      Kind = "fence-lies"   // a fence device confirms what is not so
-	Move     Kind = "move"         // an operator moves a group
-	Failover Kind = "failover"     // a monitor has a group moved
-	Ends     Kind = "ends"         // a resource ends by itself
-	Leave    Kind = "leave"        // a daemon is stopped by plan, and started again
-	Maintain Kind = "maintenance"  // of a node, a group or the cluster
-	Release  Kind = "release"      // an operator ends holds and quarantines, and clears failures
+	Crash     Kind = "crash"          // the power goes, and comes back
+	MidStep   Kind = "crash-mid-step" // the same in the middle of a step
+	Reboot    Kind = "reboot"         // the same, faster than anybody misses it
+	KillOnly  Kind = "kill"           // the daemon ends, its resources go on
+	Freeze    Kind = "freeze"         // the daemon stands still
+	Slow      Kind = "slow"           // everything on the node comes late
+	CutOne    Kind = "cut-one-way"
+	CutBoth   Kind = "cut"
+	CutOff    Kind = "cut-off" // from everybody
+	Flap      Kind = "flap"    // a cut that comes and goes
+	Rain      Kind = "rain"    // loss, delay and doubling one way
+	WallJump  Kind = "wall-jump"
+	Hang      Kind = "hang"         // a script takes long
+	Fail      Kind = "fail"         // a start or a stop fails once, perhaps force too
+	Device    Kind = "fence-device" // it fails, or takes long
+	Stuck     Kind = "stuck"        // stops hang, and force hangs or fails
+	Cling     Kind = "cling"        // a group cannot be isolated
+	Wiped     Kind = "wipe"         // the witness crashes, and comes back with nothing
+	Lie       Kind = "fence-lies"   // a fence device confirms what is not so
+	Move      Kind = "move"         // an operator moves a group
+	Failover  Kind = "failover"     // a monitor has a group moved
+	Ends      Kind = "ends"         // a resource ends by itself
+	Leave     Kind = "leave"        // a daemon is stopped by plan, and started again
+	Maintain  Kind = "maintenance"  // of a node, a group or the cluster
+	DiskKill  Kind = "disk-kill"    // the process of a copy ends
+	DiskBad   Kind = "disk-bad"     // some reads or writes of a copy, or its meta device, fail
+	DiskNew   Kind = "disk-new"     // a copy that is not needed gets new disks
+	DiskOrder Kind = "disk-order"   // an operator breaks, resumes, verifies, forces or invalidates a copy
+	Release   Kind = "release"      // an operator ends holds and quarantines, and clears failures
 )
 
 var (
@@ -76,6 +82,7 @@ var (
 	// Without Leave: who left by plan has no vote, and where the only other vote is
 	// then wiped, a person has to decide (scenarios/witness-wiped-one-left.txtar).
 	wipeKind  = without(Leave, append([]Kind{Wiped, Wiped, Wiped, CutOff, CutOff}, anyKind...))
+	diskKind  = []Kind{DiskKill, DiskKill, DiskKill, DiskBad, DiskNew, DiskOrder, DiskOrder, CutOff, CutBoth, Move, Crash}
 	apartKind = append([]Kind{Crash, MidStep, Reboot, KillOnly, Freeze, CutOff, WallJump, Hang, CutOff, Reboot}, peopleKind...)
 )
 
@@ -107,6 +114,9 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 	if t.Wipes {
 		kinds = wipeKind
 	}
+	if t.Disks {
+		kinds = append(slices.Clone(diskKind), kinds...)
+	}
 	// Some stories are crowded, in others all comes to rest in between.
 	gap := []time.Duration{8 * time.Second, 30 * time.Second, 90 * time.Second}[rng.IntN(3)]
 	var out []Fault
@@ -137,7 +147,10 @@ func Hunt(t Terrain, seed uint64, faults []Fault) (string, *World) {
 	if !t.NoDog {
 		w.Watchdog = w.file.Timing.Lease
 	}
-	w.shared = t.Shared
+	w.shared, w.talk = t.Shared, t.Talk
+	if t.Disks {
+		w.addDisks(seed, len(w.names) == 2)
+	}
 	for _, n := range w.names { // clocks at the ends of what is allowed
 		w.nodes[n].pace = anyPace(w.rng, t.Drift)
 		if err := w.Boot(n); err != nil {
@@ -286,6 +299,8 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 	case Lie:
 		w.fences[f.A] = device{lies: true, takes: time.Duration(f.Much) * 30 * time.Millisecond}
 		end(func() { delete(w.fences, f.A) })
+	case DiskKill, DiskBad, DiskNew, DiskOrder:
+		w.meddleDisk(f)
 	default:
 		w.meddle(f, group)
 	}
@@ -361,6 +376,9 @@ func (w *World) settle() string {
 		if why, kept = w.unserved(over); kept {
 			why = "something is withheld that nobody withholds any more"
 		}
+	}
+	if w.Broken == "" && why == "" {
+		why = w.joinDisks()
 	}
 	for _, what := range []string{w.Broken, why, w.forgotten()} {
 		if what != "" {

@@ -130,6 +130,23 @@ groups:
       log: {kind: exec, after: [www], start: start.sh, stop: stop.sh, stop_timeout: 1s, deactivation: {retries: 1, final_action: shutdown}}
 `
 
+// mirrored is two nodes, a witness or an arbitration, and a mirror disk.
+const diskCluster = `cluster: VMcluster
+nodes:
+  n1: {addresses: [192.168.10.1, 10.2.102.51]}
+  n2: {addresses: [192.168.10.2, 10.2.102.52]}
+THIRD
+timing: {start_wait: 5s, profile: PROFILE}
+groups:
+  failover:
+    nodes: [n1, n2]
+    resources:
+      md: {kind: mirror-disk, data: /dev/sda4, meta: /dev/sda3, mount: /data, fs: ext3, umount_timeout: 2s, umount_retries: 1, stop_timeout: 10s}
+      exec: {kind: exec, after: [md], start: start.sh, stop: stop.sh}
+`
+
+func disksWith(third string) string { return strings.ReplaceAll(diskCluster, "THIRD", third) }
+
 func pairWith(arbiter string) string { return strings.ReplaceAll(pair, "ARBITER", arbiter) }
 
 // drift is within what the lease rule allows for: its margin is 5 %.
@@ -141,16 +158,19 @@ var terrains = map[string]struct {
 	Terrain
 	share uint64
 }{
-	"witness": {Terrain{Text: pairAndWitness, Drift: drift}, 10},
-	"forced":  {Terrain{Text: forced, Drift: drift, Fences: true, NoDog: true}, 5},
-	"lies":    {Terrain{Text: forced, Drift: drift, Fences: true, Lies: true}, 4},
-	"wiped":   {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 5},
-	"three":   {Terrain{Text: trio, Drift: drift}, 12},
-	"stops":   {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},
-	"five":    {Terrain{Text: five, Drift: drift}, 3},
-	"ping":    {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 18},
-	"fence":   {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 20},
-	"none":    {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 17},
+	"witness":     {Terrain{Text: pairAndWitness, Drift: drift}, 10},
+	"forced":      {Terrain{Text: forced, Drift: drift, Fences: true, NoDog: true}, 5},
+	"lies":        {Terrain{Text: forced, Drift: drift, Fences: true, Lies: true}, 4},
+	"wiped":       {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 5},
+	"three":       {Terrain{Text: trio, Drift: drift}, 12},
+	"stops":       {Terrain{Text: stopping, Drift: drift, Stops: true}, 10},
+	"five":        {Terrain{Text: five, Drift: drift}, 3},
+	"ping":        {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 18},
+	"fence":       {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 20},
+	"mirror":      {Terrain{Text: disksWith("  n3: {addresses: [192.168.10.3, 10.2.102.53], witness: true}"), Drift: drift, Disks: true}, 8},
+	"mirror-ping": {Terrain{Text: disksWith("arbitration: [{ping: {targets: [10.2.102.1]}}]"), Drift: drift, Disks: true, Apart: true}, 3},
+	"mirror-pair": {Terrain{Text: disksWith("arbitration: [none]"), Drift: drift, Disks: true, Shared: true}, 3},
+	"none":        {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 17},
 }
 
 // env reads a number for a hunt; make sim sets them.
@@ -285,6 +305,7 @@ func replay(t *testing.T, name string, terrain Terrain, seed uint64) {
 	if !testing.Short() {
 		faults = Minimize(terrain, seed, faults, 300)
 	}
+	terrain.Talk = true
 	why, w := Hunt(terrain, seed, faults)
 	t.Errorf("%s: seed %d with %d faults: %s", name, seed, len(faults), why)
 	for _, f := range faults {
@@ -295,6 +316,9 @@ func replay(t *testing.T, name string, terrain Terrain, seed uint64) {
 	}
 	for _, e := range w.Log {
 		t.Log(e.Time.Sub(epoch).Round(time.Millisecond), e.Node, e.Module, e.Text)
+	}
+	for _, r := range sortedNames(w.disks) {
+		t.Log(strings.Join(w.disks[r].log, "\n"))
 	}
 }
 

@@ -17,7 +17,7 @@ type copyHere struct {
 }
 
 // tell notes what the copies on a node are told.
-func (n *Node) tell(eff engine.Effects) {
+func (w *World) tell(n *Node, eff engine.Effects) {
 	at := func(r cluster.ResourceName) *copyHere {
 		if n.copies == nil {
 			n.copies = map[cluster.ResourceName]*copyHere{}
@@ -29,7 +29,11 @@ func (n *Node) tell(eff engine.Effects) {
 	}
 	for _, t := range eff.Mirrors {
 		c := at(t.Resource)
+		before := c.inSync
 		c.inSync, c.told = t.Mirror.InSync, c.told+1
+		if d := w.disks[t.Resource]; d != nil {
+			d.told(d.of(n), &t.Mirror, before)
+		}
 	}
 	for _, op := range eff.Ops {
 		if op.Op.Start && len(op.Mirrors) > 0 {

@@ -47,9 +47,11 @@ type World struct {
 	pings   map[cluster.NodeName]bool
 	fences  map[cluster.NodeName]device // by the node that they switch off
 	answers map[cluster.RequestID]engine.Reply
-	granted []cluster.RequestID // what was asked and answered, in order, without what was refused
-	changed bool                // what is active where, since check looked
-	shared  bool                // two owners are expected (arbitration none and a cut)
+	granted []cluster.RequestID                  // what was asked and answered, in order, without what was refused
+	disks   map[cluster.ResourceName]*mirrorDisk // where addDisks was called
+	talk    bool                                 // of what the mirror disks do
+	changed bool                                 // what is active where, since check looked
+	shared  bool                                 // two owners are expected (arbitration none and a cut)
 
 	// Watchdog is the time-out of every node's watchdog; 0 is none.
 	Watchdog time.Duration
@@ -247,6 +249,7 @@ func (w *World) startDaemon(n *Node) error {
 		return err
 	}
 	n.machine, n.paused, n.leaving, n.held, n.final = m, false, false, nil, ""
+	w.disksOf(n, (*mirrorDisk).serve)
 	w.step(n, engine.Event{})
 	return nil
 }
@@ -259,6 +262,7 @@ func (w *World) Crash(name cluster.NodeName) {
 	n.lease, n.runs, n.doom, n.paused, n.held = 0, engine.Runs{}, 0, false, nil
 	n.machine, n.active, n.harmless = nil, map[string]cluster.Epoch{}, map[string]bool{}
 	n.wake++
+	w.disksOf(n, (*mirrorDisk).crash)
 }
 
 // Keep keeps a node's disk as it is, Restore brings it back: the node must be off.
@@ -447,7 +451,7 @@ func (w *World) carry(n *Node, eff engine.Effects) {
 		n.disk.seq++
 		w.Log = append(w.Log, e)
 	}
-	n.tell(eff)
+	w.tell(n, eff)
 	for _, t := range eff.Isolate {
 		w.isolate(n, &t.Group)
 	}
@@ -516,6 +520,7 @@ func (w *World) isolate(n *Node, g *config.Group) {
 		n.isolating--
 		if n.isolations[group] == this {
 			n.harmless[group] = true
+			w.copiesOf(n, group, true)
 		}
 		w.step(n, engine.Event{}) // the loop goes on
 	})
@@ -525,6 +530,7 @@ func (w *World) isolate(n *Node, g *config.Group) {
 func (w *World) expose(n *Node, group string) {
 	n.isolations[group]++
 	delete(n.harmless, group)
+	w.copiesOf(n, group, false)
 	w.changed = true
 }
 
@@ -662,6 +668,10 @@ func (w *World) operate(n *Node, op engine.Operation) {
 		w.expose(n, string(op.Group.Name))
 	}
 	if b.hangs {
+		return
+	}
+	if d := w.disks[op.Op.Resource]; d != nil && !fails {
+		d.operate(n, op)
 		return
 	}
 	w.after(b.takes+time.Millisecond, func() {
