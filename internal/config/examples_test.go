@@ -92,22 +92,41 @@ func TestExampleGuests(t *testing.T) {
 					},
 				},
 				{
-					Name: "exec", Kind: config.KindExec, After: []cluster.ResourceName{"fip"},
+					Name: "md", Kind: config.KindMirrorDisk,
+					Activation: config.Activation{Failovers: 1, FinalAction: cluster.ActionNone}, Deactivation: stopFails,
+					StartTimeout: 30 * time.Minute, StopTimeout: 15 * time.Minute,
+					MirrorDisk: &config.MirrorDisk{
+						MirrorDevices: config.MirrorDevices{Data: "/dev/sda4", Meta: "/dev/sda3"}, Mount: "/data", FS: config.FSExt3, Mkfs: true,
+						MountTimeout: 3 * time.Minute, MountRetries: 3, UmountTimeout: 2 * time.Minute, UmountRetries: 3, Fsck: config.FsckAuto,
+						InitialCopy: true, Mode: config.MirrorSync, Queue: 2 << 20, Port: 29051, Compression: config.CompressionOff,
+						FrontEnd: config.FrontEndAuto, SplitBrain: config.SplitBrainNone, PeerTimeout: time.Second, IOTimeout: 30 * time.Second,
+					},
+				},
+				{
+					Name: "exec", Kind: config.KindExec, After: []cluster.ResourceName{"fip", "md"},
 					Activation: config.Activation{Failovers: 1, FinalAction: cluster.ActionNone}, Deactivation: stopFails,
 					StartTimeout: 30 * time.Minute, StopTimeout: 30 * time.Minute,
 					Exec: &config.Exec{Start: "start.sh", Stop: "stop.sh", Mode: config.ExecSync, LogSizeMB: 10},
 				},
 			},
 		}},
-		Monitors: []config.Monitor{userspace(time.Second, nodes), nicLink("miiw-eth0", "eth0", nodes), nicLink("miiw-eth1", "eth1", nodes)},
+		Monitors: []config.Monitor{userspace(time.Second, nodes), nicLink("miiw-eth0", "eth0", nodes), nicLink("miiw-eth1", "eth1", nodes),
+			watchMirror("mdw1", config.KindMirror, nodes), watchMirror("mdnw1", config.KindMirrorConnect, nodes)},
 		Requests: config.Requests{ScriptDirectory: "/opt/nec/clusterpro/work/clptrnreq", ScriptTimeout: time.Minute},
 	}
 	got := example(t, "vmcluster.yaml")
 	if d := cmp.Diff(want, got, sameFile); d != "" {
 		t.Errorf("(-scenario +example):\n%s", d)
 	}
-	if w := got.Warnings(); len(w) != 1 || !strings.Contains(w[0].What, "both go on") {
-		t.Errorf("want the one warning of arbitration none, got %v", w)
+	if w := got.Warnings(); len(w) != 2 || !strings.Contains(w[0].What, "both go on") || !strings.Contains(w[1].What, "split brain") {
+		t.Errorf("want the two warnings of arbitration none, got %v", w)
+	}
+}
+
+func watchMirror(name cluster.MonitorName, kind config.MonitorKind, nodes []cluster.NodeName) config.Monitor {
+	return config.Monitor{
+		Name: name, Kind: kind, Nodes: nodes, Interval: 10 * time.Second, Timeout: time.Minute,
+		When: config.WhenAlways, Target: config.Target{Cluster: true}, Recovery: quietLadder, Mirror: &config.MirrorWatch{Resource: "md"},
 	}
 }
 
