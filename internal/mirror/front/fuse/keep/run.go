@@ -33,6 +33,7 @@ const (
 // process that ends in another way is started again, after a pause that doubles
 // from 50 ms to 5 s unless it ran for 10 s. The next one is started when the last
 // one is gone with all of its threads, so that none of its writes comes late.
+// Processes are started by the calling goroutine, which matters to a death signal.
 func Run(ctx context.Context, o Options) error {
 	held := &Held{}
 	defer held.Close()
