@@ -318,12 +318,12 @@ func served(t *testing.T) (c *child, image, path, at string) {
 // another one takes over: nobody sees an error, and nothing is lost.
 func TestKernelServerIsKilled(t *testing.T) {
 	c, image, path, at := served(t)
-	again := func() { c.kill(); c, _ = startChild(t, image, resumeEnv+"=yes") }
+	replace := func() { c.kill(); c, _ = startChild(t, image, resumeEnv+"=yes") }
 	w := &writer{dir: at, stop: make(chan struct{}), ended: make(chan error, 1)}
 	go w.run()
 	for range 3 {
 		w.more(t)
-		again()
+		replace()
 	}
 	w.more(t)
 	close(w.stop)
@@ -341,7 +341,7 @@ func TestKernelServerIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, "e2fsck", "-fn", path)
-	again() // an idle one, too
+	replace() // an idle one, too
 	must(t, "e2fsck", "-fn", path)
 }
 

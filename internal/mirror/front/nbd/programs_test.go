@@ -29,7 +29,9 @@ func program(t *testing.T, name string, args ...string) (string, error) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 3*patience)
 	defer stop()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = t.TempDir() // fio leaves a file where it runs
+	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("%s hangs: %s", name, out)
 	}
