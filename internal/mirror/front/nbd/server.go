@@ -46,10 +46,11 @@ func Listen(ctx context.Context, path string) (*net.UnixListener, error) {
 
 // Server offers one device to programs on this machine. Create it with NewServer.
 type Server struct {
-	name string
-	dev  front.Device
-	log  *slog.Logger
-	pool pool
+	name  string
+	dev   front.Device
+	log   *slog.Logger
+	pool  pool
+	limit time.Duration // of a handshake
 
 	mu     sync.Mutex // guards what follows
 	open   map[io.Closer]bool
@@ -59,7 +60,7 @@ type Server struct {
 // NewServer returns a server that calls the device by that name; clients that name
 // nothing mean it too.
 func NewServer(name string, dev front.Device, log *slog.Logger) *Server {
-	return &Server{name: name, dev: dev, log: log, open: map[io.Closer]bool{}}
+	return &Server{name: name, dev: dev, log: log, limit: handshakeLimit, open: map[io.Closer]bool{}}
 }
 
 // Serve takes connections until Close, then it returns nil, or until the listener
@@ -124,7 +125,7 @@ func (s *Server) client(conn *net.UnixConn) {
 }
 
 func (s *Server) serve(conn *net.UnixConn) error {
-	if err := conn.SetDeadline(time.Now().Add(handshakeLimit)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(s.limit)); err != nil {
 		return err
 	}
 	in := bufio.NewReaderSize(conn, headers)

@@ -3,6 +3,7 @@ package nbd
 import (
 	"bytes"
 	"encoding/binary"
+	"log/slog"
 	"os"
 	"slices"
 	"syscall"
@@ -387,6 +388,19 @@ func TestMisuseEndsThatConnectionOnly(t *testing.T) {
 	if n := o.Count(front.Write); n != 0 {
 		t.Errorf("%d writes came of misuse", n)
 	}
+}
+
+func TestSlowHandshakeIsEnded(t *testing.T) {
+	s := NewServer("md1", fronttest.New(mib, 512), slog.New(slog.DiscardHandler))
+	s.limit = 100 * time.Millisecond
+	ours, theirs := connection(t)
+	over := make(chan struct{})
+	go func() { s.client(ours); close(over) }()
+	slow := clientOf(t, theirs)
+	slow.hello()
+	slow.put("IHAVE")
+	slow.ends()
+	<-over
 }
 
 func closeWrite(c *client) {
