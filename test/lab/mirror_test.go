@@ -1,0 +1,212 @@
+package lab_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/lab/demo"
+)
+
+// mirrorFile is two nodes and a witness with the business on a mirror disk.
+const mirrorFile = `cluster: mirrored
+nodes:
+  n1: {addresses: [10.20.2.1, 10.20.1.1]}
+  n2: {addresses: [10.20.2.2, 10.20.1.2]}
+  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}
+groups:
+  g:
+    nodes: [n1, n2]
+    hold: {failovers: 0}
+    resources:
+      ip: {kind: floating-ip, address: 10.20.1.50}
+      md: {kind: mirror-disk, data: /dev/sda4, meta: /dev/sda3, mount: /data, fs: ext3, mkfs: true, io_timeout: 3s, activation: {failovers: nodes}}
+      web: {kind: exec, after: [ip, md], start: start.sh, stop: stop.sh}
+quarantine: {failures: 0}
+`
+
+// mirrored is a cluster whose group is active and in sync, and a client that
+// writes to it all the time.
+func mirrored(t *testing.T, file string) (*demo.Stage, *demo.Writing) {
+	t.Helper()
+	s := mirrorStage(t, file)
+	from, err := s.Lab.Namespace(t.Context(), s.Client)
+	must(t, err)
+	w, err := s.Write(t.Context(), 8, from.DialContext)
+	must(t, err)
+	t.Cleanup(func() { _ = w.Close() })
+	return s, w
+}
+
+func mirrorStage(t *testing.T, file string) *demo.Stage {
+	t.Helper()
+	l := up(t, "witness")
+	s := &demo.Stage{Lab: l, Guests: []string{"n1", "n2", "w"}, Client: "client", URL: "http://10.20.1.50/", Group: "g", Resource: "web", Mirror: true}
+	for _, m := range []string{"n1", "n2"} {
+		must(t, s.Scripts(t.Context(), m))
+	}
+	must(t, s.Cluster(t.Context(), []byte(file), quiet, s.Guests...))
+	inSync(t, s)
+	return s
+}
+
+// inSync waits until the group is active and both copies are in sync.
+func inSync(t *testing.T, s *demo.Stage) {
+	t.Helper()
+	var last string
+	err := s.Until(t.Context(), "the group is active and both copies are in sync", func() (bool, error) {
+		for _, at := range []string{"n1", "n2"} {
+			st, err := s.Status(t.Context(), at)
+			if err != nil || len(st.Mirrors) != 1 {
+				return false, nil
+			}
+			m := st.Mirrors[0]
+			last = fmt.Sprintf("%s: %s, %+v", at, owner(st, "g"), m)
+			if owner(st, "g") == "" || len(m.InSync) != 2 || len(m.Copies) != 2 || m.Copies[0].State != api.MirrorInSync || m.Copies[1].State != api.MirrorInSync || !groupOnline(st) {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, last)
+	}
+}
+
+func groupOnline(st api.Status) bool {
+	for _, g := range st.Groups {
+		if g.Phase != cluster.PhaseOnline {
+			return false
+		}
+	}
+	return true
+}
+
+// written ends the writing, stops the group, and looks at everything: no
+// acknowledged write is lost, the file system is whole, the copies are equal.
+func written(t *testing.T, s *demo.Stage, w *demo.Writing, since time.Time) {
+	t.Helper()
+	inSync(t, s)
+	got, err := w.Stop(t.Context(), since)
+	must(t, err)
+	if got.Acknowledged < 20 || got.Lost != 0 {
+		t.Errorf("%+v", got)
+	}
+	t.Logf("%+v", *got)
+	do(t, s, "n1", "tasuki", "group", "stop", "g")
+	if blocks := differ(t, s.Lab, "sda4", "n1", "n2"); len(blocks) != 0 {
+		t.Errorf("the copies differ in blocks %v", blocks)
+	}
+	for _, n := range []string{"n1", "n2"} {
+		for _, m := range []string{"n1", "n2"} {
+			_, err := s.Lab.Service(t.Context(), m, "stop")
+			must(t, err)
+		}
+		fsck(t, s.Lab, n, "/dev/sda4", false)
+	}
+}
+
+// other returns the node that does not own the group.
+func other(n cluster.NodeName) string {
+	if n == "n1" {
+		return "n2"
+	}
+	return "n1"
+}
+
+// The active node, or the other one, crashes at random moments of a load, again
+// and again: CRASHES times (3).
+func TestMirrorCrashes(t *testing.T) {
+	n := 3
+	if text := os.Getenv("CRASHES"); text != "" {
+		var err error
+		n, err = strconv.Atoi(text)
+		must(t, err)
+	}
+	s, w := mirrored(t, mirrorFile)
+	begun := time.Now()
+	crashes{Seed: 7, Count: n, Machines: []string{"n1", "n2"}, Run: 2 * time.Second, Off: 3 * time.Second, Ready: func(string) {
+		inSync(t, s)
+		soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		must(t, w.Await(soon, "", 8))
+	}}.play(t, s.Lab)
+	written(t, s, w, begun)
+}
+
+// What happens to one node while the client writes, and what must be seen.
+func TestMirrorFaults(t *testing.T) {
+	s, w := mirrored(t, mirrorFile)
+	begun := time.Now()
+	dir := "/run/tasuki/mirror/md/"
+	fault := func(node, device, text string) {
+		t.Helper()
+		must(t, s.Lab.WriteFile(t.Context(), node, dir+"fault."+device, 0o600, []byte(text+"\n")))
+	}
+	for _, step := range []struct {
+		name string
+		do   func(active, standby string)
+		undo func(active, standby string)
+		move bool // the group must go to the other node
+	}{
+		{name: "the serving process of the active copy is killed", do: func(a, _ string) { killServing(t, s, a, "mirror serve") }},
+		{name: "the serving process of the standby copy is killed", do: func(_, b string) { killServing(t, s, b, "mirror serve") }},
+		{name: "the keeper of the standby copy is killed", do: func(_, b string) { killServing(t, s, b, "mirror keep") }},
+		{name: "the daemon of the active node is killed", do: func(a, _ string) { killServing(t, s, a, "tasuki daemon") }},
+		{name: "writes fail on the standby copy", do: func(_, b string) { fault(b, "data", "write:eio") },
+			undo: func(_, b string) { fault(b, "data", "") }},
+		{name: "writes fail on the active copy", do: func(a, _ string) { fault(a, "data", "write:eio") },
+			undo: func(a, _ string) { fault(a, "data", "") }, move: true},
+		{name: "the disk of the active copy hangs", do: func(a, _ string) { fault(a, "data", "write:hang") },
+			undo: func(a, _ string) { fault(a, "data", "") }, move: true},
+		{name: "the disk of the standby copy is slow", do: func(_, b string) { fault(b, "data", "write:delay=50ms") },
+			undo: func(_, b string) { fault(b, "data", "") }},
+		{name: "the meta device of the standby copy fails", do: func(_, b string) { fault(b, "meta", "write:eio") },
+			undo: func(_, b string) { fault(b, "meta", "") }},
+		{name: "the meta device of the active copy fails", do: func(a, b string) { fault(a, "meta", "write:eio"); must(t, s.Lab.Cut(t.Context(), "n1", "n2")) },
+			undo: func(a, _ string) { fault(a, "meta", ""); must(t, s.Lab.HealAll(t.Context())) }},
+		{name: "the two nodes do not hear each other", do: func(_, _ string) { must(t, s.Lab.Cut(t.Context(), "n1", "n2")) },
+			undo: func(_, _ string) { must(t, s.Lab.HealAll(t.Context())) }},
+	} {
+		active := string(s.Active(t.Context(), "n1"))
+		standby := other(cluster.NodeName(active))
+		t.Logf("%s: %s is active", step.name, active)
+		step.do(active, standby)
+		goesOn(t, w)
+		if step.move {
+			activeOn(t, s, standby)
+		}
+		if step.undo != nil {
+			step.undo(active, standby)
+			if strings.Contains(step.name, "fail") || strings.Contains(step.name, "hang") { // an operator says that the disk is well again
+				goesOn(t, w)
+				_, _ = s.Do(t.Context(), "n1", "tasuki", "mirror", "copy", "md")
+			}
+		}
+		inSync(t, s)
+		if t.Failed() {
+			return
+		}
+	}
+	written(t, s, w, begun)
+}
+
+// goesOn waits until more writes are acknowledged.
+func goesOn(t *testing.T, w *demo.Writing) {
+	t.Helper()
+	soon, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	must(t, w.Await(soon, "", 16))
+}
+
+// killServing kills the processes of a machine whose command line has that in it.
+func killServing(t *testing.T, s *demo.Stage, machine, what string) {
+	t.Helper()
+	do(t, s, machine, "pkill", "-KILL", "-f", what)
+}
