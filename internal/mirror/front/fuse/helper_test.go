@@ -158,7 +158,7 @@ func fio(t testing.TB, path string, seconds int, args ...string) {
 	t.Helper()
 	run(t, "fio", append([]string{
 		"--name=verify", "--filename=" + path, "--direct=1", "--ioengine=libaio", "--verify=crc32c", "--verify_backlog=512",
-		"--verify_fatal=1", "--time_based", "--runtime=" + fmt.Sprint(seconds), "--minimal",
+		"--verify_fatal=1", "--verify_state_save=0", "--time_based", "--runtime=" + fmt.Sprint(seconds), "--minimal",
 	}, args...)...)
 }
 

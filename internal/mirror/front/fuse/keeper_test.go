@@ -286,7 +286,7 @@ func TestKillsUnderLoad(t *testing.T) {
 	go func() { failed <- appends(filepath.Join(dir, "lines"), stop) }()
 	go func() {
 		cmd := exec.Command("fio", "--name=load", "--filename="+filepath.Join(dir, "fio"), "--size=32m", "--rw=randrw", "--bsrange=4k-64k",
-			"--direct=1", "--ioengine=libaio", "--iodepth=16", "--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1", "--time_based", "--runtime=5")
+			"--direct=1", "--ioengine=libaio", "--iodepth=16", "--verify=crc32c", "--verify_backlog=256", "--verify_fatal=1", "--verify_state_save=0", "--time_based", "--runtime=5")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("fio: %w\n%s", err, out)
