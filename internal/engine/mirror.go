@@ -35,6 +35,9 @@ type MirrorTold struct {
 	Group    cluster.GroupName
 	Resource cluster.ResourceName
 	Mirror   state.Mirror
+	// Life is of this life of consensus, higher than of those that yielded to it.
+	// Epochs are counted within one: a pair that was parted has counted twice.
+	Life uint32
 }
 
 // MirrorRefused says that a MirrorAsk has come to nothing.
@@ -148,7 +151,8 @@ func (m *Machine) refuseWish(r cluster.ResourceName, w *mirrorWish, why string) 
 }
 
 // tellMirrors tells the copies on this node what is agreed on: once in every life
-// of consensus, and whenever it changes.
+// of consensus, and whenever it changes. An active copy is told only under a lease:
+// without one this node cannot know that nothing newer was agreed on.
 func (m *Machine) tellMirrors() {
 	if m.meta.Incarnation.Blank() || m.st.Config.Version == 0 {
 		return
@@ -162,16 +166,21 @@ func (m *Machine) tellMirrors() {
 		return
 	}
 	here.looked = m.applied
+	mayRun := m.mayRun()
 	f := m.file()
 	for i := range f.Groups {
 		g := &f.Groups[i]
 		if !slices.Contains(g.Nodes, m.self) {
 			continue
 		}
+		if l := m.groups[g.Name]; l != nil && !l.idle() && !mayRun && len(g.Mirrors()) > 0 {
+			here.looked = 0 // what a daemon starts with may be older than what its active copy was told
+			continue
+		}
 		for _, r := range g.Mirrors() {
 			if is := m.st.Mirror(r.Name); is != nil && here.told[r.Name] != is.Rev {
 				here.told[r.Name] = is.Rev
-				m.eff.Mirrors = append(m.eff.Mirrors, MirrorTold{Group: g.Name, Resource: r.Name, Mirror: is.Clone()})
+				m.eff.Mirrors = append(m.eff.Mirrors, MirrorTold{Group: g.Name, Resource: r.Name, Mirror: is.Clone(), Life: here.life.Order(f)})
 			}
 		}
 	}

@@ -415,10 +415,15 @@ func (c *Core) growNow() {
 }
 
 // Recopy has the other copy copied to again, also after its disk has failed: what
-// differs, or everything.
+// differs, or everything. A standby whose disk has failed tries it again.
 func (c *Core) Recopy(everything bool) {
 	c.retry = true
-	if c.role != Active || !everything {
+	if c.role != Active {
+		c.broken, c.sup.Failed, c.superDue = "", false, true
+		c.write(nil)
+		return
+	}
+	if !everything {
 		return
 	}
 	c.lost("everything is copied by an operator's order")

@@ -352,7 +352,7 @@ func (s *Server) endActive() error {
 
 // order carries out what an operator wants.
 func (s *Server) order(r control.Request) (err error) {
-	if s.coreRole() != replica.Active {
+	if s.coreRole() != replica.Active && r.Do != control.Copy {
 		return coded{control.NotActive, errors.New("this copy is not active")}
 	}
 	switch r.Do {

@@ -393,7 +393,8 @@ func (t *talk) settleIce(ctx context.Context, s control.Status) error {
 }
 
 // order has an order carried out that this copy sees for the first time. Every
-// copy notes it, the active one carries it out.
+// copy notes it, the active one carries it out; of an order to copy the other one
+// hears too, because its disk may have failed and is to be tried again.
 func (t *talk) order(ctx context.Context, s control.Status, a *state.Mirror) error {
 	seen, known := t.seenOrder()
 	serial := uint64(0)
@@ -403,7 +404,7 @@ func (t *talk) order(ctx context.Context, s control.Status, a *state.Mirror) err
 	if known && serial <= seen {
 		return nil
 	}
-	if known && s.Role == roleActive && a.Order != nil {
+	if copying := a.Order != nil && (a.Order.Kind == state.OrderFull || a.Order.Kind == state.OrderResync); known && a.Order != nil && (s.Role == roleActive || copying) {
 		r := control.Request{Do: control.Copy}
 		switch a.Order.Kind {
 		case state.OrderFull:
