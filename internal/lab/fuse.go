@@ -31,12 +31,14 @@ func (s *supervisor) gone(m *unit) error {
 		return nil
 	case <-time.After(stuckAfter):
 	}
-	err := s.endFUSE(m)
+	if err := s.endFUSE(m); err != nil {
+		s.log.Error("end what waits for a FUSE server", "machine", m.spec.Name, "error", err)
+	}
 	select {
 	case <-m.ended:
-		return err
+		return nil
 	case <-time.After(endWithin):
-		return errors.Join(err, fmt.Errorf("%s does not end: a process of it is stuck in the kernel", m.spec.Name))
+		return fmt.Errorf("%s does not end: a process of it is stuck in the kernel", m.spec.Name)
 	}
 }
 
@@ -74,7 +76,7 @@ func abortFUSE(connections []uint32) error {
 }
 
 // fuseHeld returns the connections that processes of a cgroup have open, also
-// those with no thread but one that cannot end. Kernels before 6.16 do not tell.
+// those with no thread but one that cannot end. Old kernels do not tell.
 func fuseHeld(c cgroup) (connections []uint32) {
 	for _, pid := range c.processes() {
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/fd/*", pid))

@@ -18,9 +18,9 @@ func MachineInit(ctx context.Context, _ []string) error {
 
 // Hidden runs the hidden commands of the program that is the lab's Binary,
 // `lab supervisor DIR`, `lab machine-init NAME`, `lab front DISK` and `lab ledger
-// FILE ADDRESS`; args are those behind the
-// program's name. It says whether it was one of them. main, and the TestMain of
-// a package that starts labs, calls it first.
+// FILE ADDRESS`; args are those behind the program's name. It says whether it was
+// one of them. main, and the TestMain of a package that starts labs, calls it
+// first.
 func Hidden(ctx context.Context, args []string) (was bool, err error) {
 	if len(args) < 2 || args[0] != "lab" {
 		return false, nil

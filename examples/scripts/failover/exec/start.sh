@@ -1,8 +1,9 @@
 #!/bin/bash
 # Starts the business: an Apache of its own (Debian: apache2-bin) that answers
-# on port 80 with the name of this node. Its documents are on DATA where that is
-# mounted, as that of a mirror disk is before this script runs. Ends with 0 when it answers, also if it
-# did so before; with 1 when it does not within LIMIT seconds. stop.sh stops it.
+# on port 80 with the name of this node. Its documents are below DATA if that is
+# mounted, as a mirror disk of the group is when this script runs. Ends with 0
+# when it answers, also if it did so before; with 1 when it does not within LIMIT
+# seconds. stop.sh stops it.
 
 NODE=$(hostname)
 RUN=/run/tasuki-apache/$NODE
