@@ -30,6 +30,7 @@ import (
 //	keep NODE, restore NODE    the disk of a node that is off comes back as it was kept
 //	cut A B [PATH]        both directions, PATH from 1; heal likewise
 //	cut1 A B [PATH]       only what A sends to B; heal1 likewise
+//	mute A B yes|no       heartbeats that A sends to B are lost, what is sent in streams arrives
 //	run DURATION          let time pass
 //	script RESOURCE isolate fails -1    it cannot be made harmless at once; watchdog DURATION
 //	script RESOURCE start|stop|force takes DURATION | fails N | hangs yes|no
@@ -136,6 +137,8 @@ func (s *Scenario) do(words []string) error {
 		w.step(w.nodes[node], engine.Event{Leave: true})
 	case "cut", "heal", "cut1", "heal1":
 		return s.cut(words[0], args)
+	case "mute":
+		w.air[link{from: node, to: cluster.NodeName(arg(1))}] = weather{mute: arg(2) == "yes"}
 	case "run", "watchdog":
 		d, err := time.ParseDuration(arg(0))
 		if err != nil {

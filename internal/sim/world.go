@@ -79,6 +79,7 @@ type weather struct {
 	loss  float64       // of datagrams, 0 to 1
 	twice float64       // of datagrams that arrive again a moment later
 	delay time.Duration // at most so much more, at random
+	mute  bool          // no datagram arrives, streams are as they were
 }
 
 // device is a fence device. The zero device switches off in half a second.
@@ -608,7 +609,7 @@ func (w *World) transmit(n *Node, eff engine.Effects) {
 func (w *World) datagram(from, to *Node, ev engine.Event) {
 	delay := w.travel()
 	if air, bad := w.air[link{from: from.name, to: to.name}]; bad {
-		if w.rng.Float64() < air.loss {
+		if air.mute || w.rng.Float64() < air.loss {
 			return
 		}
 		delay += w.upTo(air.delay)
