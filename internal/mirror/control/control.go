@@ -192,9 +192,14 @@ type Notice struct {
 	Text  string `json:"text"`
 }
 
+// RoleEnding is the Role of a copy that was given up while its disk did not
+// answer: it has no block device any more and reaches nobody, and is a standby when
+// the disk has answered.
+const RoleEnding = "ending"
+
 // Status is what a copy says of itself.
 type Status struct {
-	Role      string `json:"role"`  // active, standby
+	Role      string `json:"role"`  // active, standby, RoleEnding
 	Phase     string `json:"phase"` // of the active copy: how far it is with the other one
 	Epoch     uint64 `json:"epoch"`
 	Set       Set    `json:"set"` // as it was told

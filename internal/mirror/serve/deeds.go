@@ -119,18 +119,34 @@ func (s *Server) activate(r control.Request) (string, error) {
 		if err := s.promote(r, set); err != nil {
 			return "", err
 		}
-	} else if r.Epoch > s.active.Load() {
-		return "", fmt.Errorf("this copy is active in epoch %d still: it was not stopped", s.active.Load())
+		s.removeLeftover()
+	} else if was := s.active.Load(); was == 0 {
+		return "", coded{control.Failed, fmt.Errorf("this copy was given up and has not come to its end: %s", s.waitsFor())}
+	} else if r.Epoch > was {
+		return "", fmt.Errorf("this copy is active in epoch %d still: it was not stopped", was)
 	}
 	if r.PeerDown {
 		s.step((*replica.Core).PeerDown)
 	}
 	if s.attached() == nil {
 		if err := s.attach(); err != nil {
-			return "", errors.Join(err, s.demote())
+			return "", errors.Join(err, s.demote(true))
 		}
 	}
 	return *s.path.Load(), nil
+}
+
+// removeLeftover takes away a block device that an earlier activation left behind:
+// what still waits there must not reach this one.
+func (s *Server) removeLeftover() {
+	if _, found := nbd.Find(s.nbdName()); !found {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, deactivateWithin)
+	defer cancel()
+	if err := nbd.Remove(ctx, s.nbdName()); err != nil {
+		s.log.Warn("a block device that was left behind could not be removed", "error", err)
+	}
 }
 
 func (s *Server) promote(r control.Request, set replica.Set) error {
@@ -301,10 +317,15 @@ func (s *Server) deactivate(force bool) error {
 		s.mu.Unlock()
 		s.path.Store(nil)
 	}
-	return s.demote()
+	return s.demote(force)
 }
 
-func (s *Server) demote() error {
+// giveUpAfter is how long the end of a copy is waited for whose block device is
+// gone by force. What its disk does after that reaches nobody: the copy is not a
+// standby one before.
+const giveUpAfter = 2 * time.Second
+
+func (s *Server) demote(force bool) error {
 	if s.coreRole() != replica.Active {
 		return s.endActive()
 	}
@@ -314,7 +335,16 @@ func (s *Server) demote() error {
 		c.Thaw()
 		c.Demote()
 	})
-	if err := s.await(moved, deactivateWithin); err != nil {
+	within := deactivateWithin
+	if force {
+		within = giveUpAfter
+	}
+	err := s.await(moved, within)
+	if err != nil && force {
+		s.say("warn", "mirror-disk-given-up", fmt.Sprintf("The copy of this node was given up while its disk does not answer (%v). It is a standby again when that has ended.", err))
+		err = nil
+	}
+	if err != nil {
 		return fmt.Errorf("end the active part of %s: %w", s.spec.Resource, err)
 	}
 	return s.endActive()

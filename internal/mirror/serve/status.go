@@ -24,6 +24,9 @@ func (s *Server) status() control.Status {
 		Reads: s.reads.Load(), Writes: s.writes.Load(), ReadBytes: s.readBytes.Load(), WriteBytes: s.writeBytes.Load(),
 		Waiting: c.Waiting, OldestDisk: d.Oldest, Version: s.opt.Version, PID: os.Getpid(),
 	}
+	if c.Role == replica.Active && s.active.Load() == 0 {
+		st.Role = control.RoleEnding
+	}
 	if c.Super.Since > 0 {
 		st.Since = time.Unix(c.Super.Since, 0)
 	}
