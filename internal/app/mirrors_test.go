@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -74,5 +75,59 @@ func TestUnknownVerbOfAMirror(t *testing.T) {
 	var e *api.Error
 	if !errors.As(err, &e) || e.Code != "unknown-verb" || e.Hint == "" {
 		t.Error(err)
+	}
+}
+
+// ports passes on the refusals that a loop wants told.
+type ports struct{ refused chan engine.MirrorRefused }
+
+func (ports) Persist(*engine.Persist) error { return nil }
+
+func (p ports) Do(eff engine.Effects) {
+	for _, r := range eff.Refused {
+		p.refused <- r
+	}
+}
+
+// What a copy asks and says of itself reaches the engine, and the answer comes
+// back.
+func TestMirrorsReachTheEngine(t *testing.T) {
+	const text = `cluster: web
+nodes: {a: {addresses: [10.0.0.1]}, b: {addresses: [10.0.0.2]}}
+groups: {g: {startup: manual, resources: {md: {kind: mirror-disk, data: /d, meta: /m, mount: /data, fs: ext4}}}}
+`
+	first, err := engine.Bootstrap("a", text, "root", time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := engine.New(engine.Options{Self: "a", Boot: "b1", Daemon: "d1", Now: engine.Now(), NextSeq: 1, HardState: first.HardState, Snapshot: first.Snapshot, Meta: first.Meta})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := ports{make(chan engine.MirrorRefused, 1)}
+	d := &Daemon{ctx: t.Context(), loop: engine.NewLoop(m, out)}
+	ended := make(chan error, 1)
+	go func() { ended <- d.loop.Run(t.Context()) }()
+	d.askMirror(resource.MirrorAsk{Resource: "md", Epoch: 1, Base: 1, InSync: []cluster.NodeName{"a"}, Why: "so it is"})
+	select {
+	case r := <-out.refused:
+		if r.Resource != "md" || r.Why == "" {
+			t.Errorf("%+v", r)
+		}
+	case err := <-ended:
+		t.Fatal(err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the engine says nothing about it")
+	}
+	d.mirrorStatus(resource.MirrorStatus{Resource: "md", Copy: api.MirrorCopy{State: api.MirrorCopying, Percent: 12}})
+	if _, err := d.loop.Step(t.Context(), engine.Event{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.inspect(t.Context(), func(m *engine.Machine) {
+		if c := m.Status().Mirrors[0].Copies[0]; c.Node != "a" || c.State != api.MirrorCopying || c.Percent != 12 {
+			t.Errorf("%+v", c)
+		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

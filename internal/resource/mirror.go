@@ -15,7 +15,8 @@ type Follower interface {
 	// Follow is called with the cluster file in force when the daemon starts and
 	// whenever another one comes into force, never twice at once. It must not
 	// block for long; what it begins goes on until ctx ends, which is the end of
-	// the daemon.
+	// the daemon. Settings of an active resource change in this way only where
+	// config.Diff calls the change harmless (EffectNone).
 	Follow(ctx context.Context, f *config.File)
 }
 
