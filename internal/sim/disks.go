@@ -24,7 +24,8 @@ type mirrorDisk struct {
 	nodes [2]*Node
 
 	starts, stops [2]func(why string) // that are under way
-	epoch         [2]uint64           // of the copy that is active; 0: it is not
+	epoch         [2]uint64           // number of the copy that is active; 0: it is not
+	life          [2]uint32           // of consensus, as the node was told
 	frozen        [2]bool
 	ordered       [2]uint64 // the latest order that was carried out
 	forks         bool      // both nodes may own the group at once
@@ -108,7 +109,7 @@ func (d *mirrorDisk) Asked(h *mirrortest.Host) {
 			return
 		}
 		a := h.Core.Wish()
-		ask := engine.MirrorAsk{Resource: d.name, Epoch: cluster.Epoch(d.epoch[h.N]), Base: a.Rev, Why: a.Why}
+		ask := engine.MirrorAsk{Resource: d.name, Epoch: epochOf(d.epoch[h.N]), Base: a.Rev, Why: a.Why}
 		for i, in := range []bool{a.Self, a.Peer} {
 			if in {
 				ask.InSync = append(ask.InSync, d.nodes[(h.N+i)%2].name)
@@ -141,7 +142,7 @@ func answer(f *func(string), why string) {
 // Failed tells the daemon that the resource has failed.
 func (d *mirrorDisk) Failed(h *mirrortest.Host, why string) {
 	n := d.nodes[h.N]
-	d.w.later(n, time.Millisecond, engine.Event{Failed: &engine.Failed{Group: d.group, Resource: d.name, Epoch: cluster.Epoch(d.epoch[h.N]), Why: why}})
+	d.w.later(n, time.Millisecond, engine.Event{Failed: &engine.Failed{Group: d.group, Resource: d.name, Epoch: epochOf(d.epoch[h.N]), Why: why}})
 }
 
 // Counts says whether the node of h was told that the other copy is complete.
@@ -164,8 +165,9 @@ func (d *mirrorDisk) setOf(i int, m *state.Mirror) replica.Set {
 }
 
 // told passes on what is agreed on; before is what the node was told last.
-func (d *mirrorDisk) told(i int, m *state.Mirror, before []cluster.NodeName) {
-	h, peer := d.Hosts[i], d.nodes[1-i].name
+func (d *mirrorDisk) told(i int, t *engine.MirrorTold, before []cluster.NodeName) {
+	h, peer, m := d.Hosts[i], d.nodes[1-i].name, &t.Mirror
+	d.life[i] = t.Life
 	d.given = d.given || m.Forced != nil || m.Victim != ""
 	if h.Active() && m.Has(peer) && !slices.Contains(before, peer) {
 		if h.Lacks() && !d.given && d.Policy == replica.PolicyNone {
@@ -183,6 +185,7 @@ func (d *mirrorDisk) told(i int, m *state.Mirror, before []cluster.NodeName) {
 	}
 	set, paused, order := d.setOf(i, m), m.Paused != nil, m.Order
 	d.w.after(time.Millisecond, func() {
+		h.Do(func() { h.Core.Assigned(uint64(t.Life) << 32) })
 		h.Ordered(victim, paused)
 		h.Told(set)
 		if order != nil && order.Serial > d.ordered[i] {
@@ -311,7 +314,7 @@ func (d *mirrorDisk) start(i int, op engine.Operation, done func(string)) {
 		return
 	}
 	if h.Active() {
-		if why := "it is active since an earlier start"; d.epoch[i] != uint64(op.Epoch) {
+		if why := "it is active since an earlier start"; d.epoch[i] != d.number(i, op.Epoch) {
 			done(why)
 			return
 		}
@@ -323,9 +326,9 @@ func (d *mirrorDisk) start(i int, op engine.Operation, done func(string)) {
 	if !force && !d.forks && len(is.InSync) > 0 && h.Lacks() {
 		d.w.breaks("%s becomes active, and its copy lacks what was promised", d.nodes[i].name)
 	}
-	d.starts[i], d.epoch[i] = done, uint64(op.Epoch)
+	d.starts[i], d.epoch[i] = done, d.number(i, op.Epoch)
 	var err error
-	if h.Do(func() { err = h.Core.Promote(uint64(op.Epoch), d.setOf(i, &is), force) }); err != nil {
+	if h.Do(func() { err = h.Core.Promote(d.epoch[i], d.setOf(i, &is), force) }); err != nil {
 		d.epoch[i] = 0
 		answer(&d.starts[i], err.Error())
 		return
@@ -334,6 +337,14 @@ func (d *mirrorDisk) start(i int, op engine.Operation, done func(string)) {
 		h.Do(h.Core.PeerDown)
 	}
 }
+
+// number is what the copies know an assignment by: epochs are counted anew in
+// each life of consensus.
+func (d *mirrorDisk) number(i int, e cluster.Epoch) uint64 {
+	return uint64(d.life[i])<<32 | uint64(e)
+}
+
+func epochOf(number uint64) cluster.Epoch { return cluster.Epoch(number & (1<<32 - 1)) }
 
 // meddleDisk is what faults do to a mirror disk.
 func (w *World) meddleDisk(f Fault) {
@@ -426,6 +437,9 @@ func (d *mirrorDisk) joinUp() string {
 // help does what an operator would do now, and says whether nothing is left to
 // do.
 func (d *mirrorDisk) help() bool {
+	if !d.Hosts[0].Active() && !d.Hosts[1].Active() {
+		d.w.start()
+	}
 	for i, h := range d.Hosts {
 		if !h.On() {
 			return false
@@ -436,6 +450,7 @@ func (d *mirrorDisk) help() bool {
 			d.kill(i)
 		case s.Role != replica.Active:
 		case s.Relation == replica.Forked || s.Relation == replica.Ahead:
+			d.ask("", admission.Ask{Kind: admission.MirrorResume})
 			d.ask("", admission.Ask{Kind: admission.MirrorResolve, Node: d.nodes[1-i].name})
 		case s.Phase == "joined" && s.Set.Peer:
 			return true

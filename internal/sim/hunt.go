@@ -116,6 +116,9 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 	}
 	if t.Disks {
 		kinds = append(slices.Clone(diskKind), kinds...)
+		if t.Apart {
+			kinds = without(CutBoth, kinds)
+		}
 	}
 	// Some stories are crowded, in others all comes to rest in between.
 	gap := []time.Duration{8 * time.Second, 30 * time.Second, 90 * time.Second}[rng.IntN(3)]

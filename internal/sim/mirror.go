@@ -32,7 +32,7 @@ func (w *World) tell(n *Node, eff engine.Effects) {
 		before := c.inSync
 		c.inSync, c.told = t.Mirror.InSync, c.told+1
 		if d := w.disks[t.Resource]; d != nil {
-			d.told(d.of(n), &t.Mirror, before)
+			d.told(d.of(n), &t, before)
 		}
 	}
 	for _, op := range eff.Ops {
