@@ -375,7 +375,7 @@ func (c *Core) fail(why string) {
 		c.hangUp(why)
 		return
 	}
-	if !c.shared || !c.set.Peer { // there is nowhere to go
+	if !c.shared || !c.set.Peer || c.ask != nil && !c.ask.Peer { // there is nowhere to go, or soon will not be
 		c.once("error", "mirror-disk-failed", "The copy of this node has failed, and it is the only one that is complete: %s.", why)
 		if c.phase == settling {
 			c.hangUp(why)
