@@ -30,12 +30,15 @@ func play(t *testing.T, s *demo.Stage, run demo.Run, from, to string) {
 			t.Errorf("this line of the original is missing: %s %s %s", l.Node, l.Module, l.Text)
 		}
 	}
+	if w := r.Writes; w == nil || w.Acknowledged < 100 || w.Lost != 0 {
+		t.Errorf("writes to the mirror disk: %+v", w)
+	}
 	for _, g := range s.Guests {
 		must(t, s.Until(t.Context(), g+" knows the new owner", func() (bool, error) {
 			return string(s.Active(t.Context(), g)) == to, nil
 		}))
 	}
-	t.Logf("outage %.0f ms, own %.0f ms", r.OutageMS, r.OwnMS)
+	t.Logf("outage %.0f ms, own %.0f ms; %+v", r.OutageMS, r.OwnMS, *r.Writes)
 }
 
 func TestReference(t *testing.T) {
@@ -65,7 +68,7 @@ var otherNames = []string{
 	"bay7-esx", "oslo", "VMcluster", "shopping", "CLP-1", "shop-a", "CLP-2", "shop-b", "genw-CLP1", "guest-a", "genw-CLP2", "guest-b",
 	"miiw-vmnic0", "bone-cable", "miiw-vmnic1", "office-cable", "vmnic0", "ens2", "vmnic1", "ens1", "eth0", "net0", "eth1", "net1",
 	"192.168.10.1,", "100.64.9.21,", "192.168.10.2,", "100.64.9.22,", "10.2.102.51", "172.30.7.21", "10.2.102.52", "172.30.7.22",
-	"10.2.102.17", "172.30.7.11", "10.2.102.50", "172.30.7.50", "failover:\n    nodes", "shop:\n    nodes", "      fip:", "      ip:", "[fip]", "[ip]",
+	"10.2.102.17", "172.30.7.11", "10.2.102.50", "172.30.7.50", "failover:\n    nodes", "shop:\n    nodes", "      fip:", "      ip:", "[fip,", "[ip,", "/dev/sda4", "/dev/vdc2", "/dev/sda3", "/dev/vdc1",
 	"      exec: #", "      web: #", `RESOURCE="exec"`, `RESOURCE="web"`,
 }
 

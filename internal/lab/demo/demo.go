@@ -40,15 +40,15 @@ func (s *Stage) Play(ctx context.Context, run Run) (*Report, error) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(asking) }()
-	if _, err := p.Await(ctx, int(calm/Every)); err != nil {
-		return nil, err
-	}
 	var w *Writing
 	if s.Mirror {
 		if w, err = s.Write(ctx, lanes, ns.DialContext); err != nil {
 			return nil, err
 		}
 		defer w.Close()
+	}
+	if _, err := p.Await(ctx, int(calm/Every)); err != nil {
+		return nil, err
 	}
 	pulled := time.Now()
 	if err := s.Lab.Pull(ctx, s.Host, run.NIC); err != nil {

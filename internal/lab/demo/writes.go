@@ -104,13 +104,16 @@ func (s *Stage) Write(ctx context.Context, lanes int, dial func(ctx context.Cont
 	return w, nil
 }
 
-// Stop stops it as soon as it is acknowledged, and says which writes are in the
+// further is how many more writes are acknowledged before a writer stops.
+const further = 20
+
+// Stop stops it when further writes have been acknowledged, and says which writes are in the
 // file of whoever serves it now. The outage is the longest one that ended after
 // since.
 func (w *Writing) Stop(ctx context.Context, since time.Time) (*Writes, error) {
 	soon, cancel := context.WithTimeout(ctx, untilMost)
 	defer cancel()
-	if err := w.Await(soon, "", 1); err != nil {
+	if err := w.Await(soon, "", further); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {

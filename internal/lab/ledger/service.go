@@ -15,8 +15,8 @@ import (
 
 // Bounds of the service.
 const (
-	maxRequests = 256             // under way; a disk that hangs holds them all
-	endWithin   = 5 * time.Second // for requests under way at the end
+	maxRequests = 256                    // under way; a disk that hangs holds them all
+	endWithin   = 500 * time.Millisecond // for requests under way at the end; a client that is cut off never ends its own
 )
 
 // book is the open file.
