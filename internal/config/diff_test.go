@@ -24,6 +24,26 @@ monitors:
   nic: {kind: nic-link, device: eth0}
 `
 
+// A mirror disk that is taken out and put back would be constructed anew.
+func TestDiffWithoutAMirrorDisk(t *testing.T) {
+	const md = "      md: {kind: mirror-disk, data: /d, meta: /m, mount: /data, fs: ext4}\n"
+	parse := func(text string) *config.File {
+		f, errs := config.Parse("f", []byte(text))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		return f
+	}
+	with := parse(strings.Replace(before, "  db:\n", md+"  db:\n", 1))
+	got := config.Diff(with, parse(before))
+	if len(got) != 1 || got[0].Effect.Kind != config.EffectRestartResource || !strings.Contains(got[0].Effect.Text, "forgotten") {
+		t.Errorf("%v", got)
+	}
+	if got := config.Diff(parse(before), with); len(got) != 1 || strings.Contains(got[0].Effect.Text, "forgotten") {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestDiff(t *testing.T) {
 	for name, c := range map[string]struct {
 		replace, with string

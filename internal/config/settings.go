@@ -175,7 +175,13 @@ func (g *Group) settings(top scope) {
 }
 
 func (r *Resource) settings(group scope, restart func(string, string) Effect) {
-	s := group.element("resources", string(r.Name), string(r.Kind), restart, restart)
+	s := group.element("resources", string(r.Name), string(r.Kind), func(old, now string) Effect {
+		e := restart(old, now)
+		if r.MirrorDisk != nil && now == "" {
+			e.Text += fmt.Sprintf(". Which copy of %s is complete is forgotten: if it comes back, whoever starts first counts", r.Name)
+		}
+		return e
+	}, restart)
 	s.set("kind", r.Kind)
 	s.comment(r.Comment)
 	s.set("after", r.After)
