@@ -112,7 +112,7 @@ func (s *Stage) Reset(ctx context.Context, nic string) error {
 	return s.Until(ctx, "all networks work again", func() (bool, error) {
 		for _, g := range s.Guests {
 			st, err := s.Status(ctx, g)
-			if err != nil || !allUp(&st) {
+			if err != nil || !allUp(&st) || !mirrored(&st) {
 				return false, nil
 			}
 			for _, n := range st.Nodes {

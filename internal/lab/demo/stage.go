@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -197,9 +198,9 @@ func (s *Stage) link(ctx context.Context, say func(string)) error {
 		return err
 	}
 	say("wait until group " + s.Group + " is active and all is reachable")
-	if err := s.Until(ctx, "group "+s.Group+" is active", func() (bool, error) {
+	if err := s.Until(ctx, "group "+s.Group+" is active, and every copy complete", func() (bool, error) {
 		st, err := s.Status(ctx, s.Guests[0])
-		return err == nil && s.active(&st) != "" && allUp(&st), nil
+		return err == nil && s.active(&st) != "" && allUp(&st) && mirrored(&st), nil
 	}); err != nil {
 		return err
 	}
@@ -234,6 +235,12 @@ func allUp(st *api.Status) bool {
 		}
 	}
 	return true
+}
+
+// mirrored says whether every copy of every mirror disk is complete, so that
+// either node can be active.
+func mirrored(st *api.Status) bool {
+	return !slices.ContainsFunc(st.Mirrors, func(m api.Mirror) bool { return len(m.InSync) < len(m.Copies) })
 }
 
 // Status returns what a machine's daemon says.
