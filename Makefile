@@ -72,7 +72,7 @@ bench-failover: PACKAGES += $(if $(PEER),keepalived)
 bench-failover: build packages
 	BINARY=$(CURDIR)/bin/tasuki RUNS=$(or $(RUNS),20) PEER=$(PEER) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkFailover' -benchtime 1x -timeout 0 ./internal/lab/demo
 
-# Block devices under fio; RUNS=n SECONDS=n each, VARIANTS=loop,front and LOADS="4k write,1M read x4" only these. Figures as JSON in OUT.
+# Block devices under fio; RUNS=n SECONDS=n each, VARIANTS=loop,front,mirror and LOADS="4k write,1M read x4" only these. Figures as JSON in OUT.
 bench-mirror: PACKAGES += fio
 bench-mirror: packages
 	RUNS=$(or $(RUNS),5) SECONDS=$(or $(SECONDS),4) VARIANTS="$(VARIANTS)" LOADS="$(LOADS)" OUT=$(or $(OUT),$(CURDIR)/out/bench-mirror.json) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkMirror$$' -benchtime 1x -timeout 0 ./test/lab

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/lab"
+	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
 
 // variants are the block devices that are measured, each in a lab of its own.
@@ -22,6 +23,7 @@ import (
 var variants = []variant{
 	{"loop", "single", func(*testing.B, *lab.Lab) (string, string) { return "n1", "/dev/sda4" }},
 	{"front", "single", openFront},
+	{"mirror", "witness", openMirror},
 }
 
 type variant struct {
@@ -45,6 +47,43 @@ func openFront(b *testing.B, l *lab.Lab) (machine, device string) {
 		b.Fatal("the front end does not come up: ", err)
 	}
 	return "n1", device
+}
+
+const mirrorBenchFile = `cluster: bench
+nodes:
+  n1: {addresses: [10.20.2.1, 10.20.1.1]}
+  n2: {addresses: [10.20.2.2, 10.20.1.2]}
+  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}
+groups:
+  g:
+    nodes: [n1, n2]
+    resources:
+      md: {kind: mirror-disk, data: /dev/sda4, meta: /dev/sda3, fs: none}
+`
+
+// openMirror is a mirror disk with two complete copies.
+func openMirror(b *testing.B, l *lab.Lab) (machine, device string) {
+	s := &demo.Stage{Lab: l, Group: "g"}
+	if err := s.Cluster(b.Context(), []byte(mirrorBenchFile), quiet, "n1", "n2", "w"); err != nil {
+		b.Fatal(err)
+	}
+	err := s.Until(b.Context(), "both copies are complete", func() (bool, error) {
+		st, err := s.Status(b.Context(), "n1")
+		if err != nil || len(st.Mirrors) != 1 || len(st.Mirrors[0].InSync) != 2 || owner(st, "g") == "" {
+			return false, nil
+		}
+		machine = string(owner(st, "g"))
+		for _, c := range st.Mirrors[0].Copies {
+			if string(c.Node) == machine {
+				device = c.Device
+			}
+		}
+		return device != "", nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return machine, device
 }
 
 // loads are what each variant is measured with.
