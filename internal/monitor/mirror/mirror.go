@@ -36,8 +36,14 @@ const (
 	CodeApart    = 55
 )
 
-// defaultInterval is for a monitor that names none.
-const defaultInterval = 10 * time.Second
+const (
+	defaultInterval = 10 * time.Second // of a monitor that names none
+	// settle is how long nothing may be known after the start of the daemon without
+	// being told, and settleEvery how often it is looked meanwhile: the process that
+	// serves the copy may only just have been started.
+	settle      = 5 * time.Second
+	settleEvery = 100 * time.Millisecond
+)
 
 // Copies returns what the copy of a mirror disk on this node said of itself last;
 // false where nothing is known. It must not wait.
@@ -55,7 +61,7 @@ func New(c Copies) *Driver { return &Driver{c, ofCopy} }
 // NewConnect returns the kind mirror-connect.
 func NewConnect(c Copies) *Driver { return &Driver{c, ofConnection} }
 
-// Watch reports what is known at every interval, first at once.
+// Watch reports what is known at every interval, first as soon as something is.
 func (d *Driver) Watch(ctx context.Context, _ monitor.Env, m config.Monitor, report func(monitor.Probe)) error {
 	if m.Mirror == nil || m.Mirror.Resource == "" {
 		return fmt.Errorf("monitor %s names no mirror disk", m.Name)
@@ -64,19 +70,42 @@ func (d *Driver) Watch(ctx context.Context, _ monitor.Env, m config.Monitor, rep
 	if every <= 0 {
 		every = defaultInterval
 	}
+	d.await(ctx, m.Mirror.Resource)
+	if ctx.Err() != nil {
+		return nil
+	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		c, known := d.copies(m.Mirror.Resource)
-		if !known {
-			c = api.MirrorCopy{State: api.MirrorUnknown}
-		}
+		c := d.look(m.Mirror.Resource)
 		p := d.judge(m.Mirror.Resource, c)
 		p.Monitor, p.At = m.Name, time.Now()
 		report(p)
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Driver) look(r cluster.ResourceName) api.MirrorCopy {
+	if c, known := d.copies(r); known {
+		return c
+	}
+	return api.MirrorCopy{State: api.MirrorUnknown}
+}
+
+// await waits until something is known, or long enough.
+func (d *Driver) await(ctx context.Context, r cluster.ResourceName) {
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	for d.look(r).State == api.MirrorUnknown {
+		select {
+		case <-ctx.Done():
+			return
 		case <-tick.C:
 		}
 	}

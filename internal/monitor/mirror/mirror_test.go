@@ -34,7 +34,9 @@ func look(t *testing.T, make func(Copies) *Driver, c api.MirrorCopy, known bool)
 	return p
 }
 
-func TestVerdicts(t *testing.T) {
+func TestVerdicts(t *testing.T) { synctest.Test(t, verdicts) }
+
+func verdicts(t *testing.T) {
 	for _, c := range []struct {
 		copy          api.MirrorCopy
 		mirror        int
@@ -59,7 +61,9 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func TestNothingIsKnown(t *testing.T) {
+func TestNothingIsKnown(t *testing.T) { synctest.Test(t, nothingIsKnown) }
+
+func nothingIsKnown(t *testing.T) {
 	for _, kind := range []func(Copies) *Driver{New, NewConnect} {
 		if p := look(t, kind, api.MirrorCopy{State: api.MirrorInSync, Connected: true}, false); p.Code != CodeUnknown {
 			t.Errorf("%+v", p)
@@ -80,6 +84,28 @@ func TestEveryInterval(t *testing.T) {
 		})
 		if err := d.Watch(ctx, monitor.Env{}, monitorOf("md"), func(monitor.Probe) { probes++ }); err != nil || probes != 3 {
 			t.Errorf("%d probes in 25 s, want 3 (%v)", probes, err)
+		}
+	})
+}
+
+// A copy that is known soon after the start was never unknown.
+func TestAStartIsBorne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		d := New(func(cluster.ResourceName) (api.MirrorCopy, bool) {
+			return api.MirrorCopy{State: api.MirrorInSync}, time.Since(began) > settle/2
+		})
+		if err := d.Watch(ctx, monitor.Env{}, monitorOf("md"), func(p monitor.Probe) {
+			if !p.Good {
+				t.Errorf("%+v", p)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if p := look(t, New, api.MirrorCopy{}, false); p.Good || time.Since(began) < settle {
+			t.Errorf("%+v after %s", p, time.Since(began))
 		}
 	})
 }

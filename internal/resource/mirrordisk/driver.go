@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -55,8 +56,9 @@ type Options struct {
 
 // Driver is the resource.Driver of mirror disks. Create it with New.
 type Driver struct {
-	o   Options
-	sys system
+	o        Options
+	sys      system
+	patience time.Duration // with a process that does not answer
 
 	mu      sync.Mutex
 	mirrors map[cluster.ResourceName]*mirror
@@ -88,7 +90,7 @@ func New(o Options) *Driver {
 	if o.Notice == nil {
 		o.Notice = func(resource.Notice) {}
 	}
-	return &Driver{o: o, sys: linux{}, mirrors: map[cluster.ResourceName]*mirror{}}
+	return &Driver{o: o, sys: linux{}, patience: answerLimit, mirrors: map[cluster.ResourceName]*mirror{}}
 }
 
 // mirror returns what is known about a mirror disk, be it for the first time.

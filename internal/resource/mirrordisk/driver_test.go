@@ -250,6 +250,27 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+func TestAProcessThatHangsIsKilled(t *testing.T) {
+	n := newNode(t, nil)
+	n.patience = 50 * time.Millisecond
+	if err := os.MkdirAll(n.mirror("md").dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	deaf := exec.Command("/proc/self/exe")
+	deaf.Env = append(os.Environ(), playDeaf+"="+n.mirror("md").dir)
+	if err := deaf.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n.listening("a process that does not answer")
+	n.follow()
+	if err := deaf.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Error(err)
+	}
+	if !slices.Contains(n.said(), "mirror-process-hangs") {
+		t.Errorf("nobody is told: %q", n.said())
+	}
+}
+
 // TestKeeper has this program as the keeper: see TestMain.
 func TestKeeper(t *testing.T) {
 	n := newNode(t, nil)

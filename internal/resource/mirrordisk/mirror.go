@@ -253,7 +253,7 @@ func (m *mirror) attend(ctx context.Context, c *control.Client) {
 	for {
 		if err := t.pass(ctx); err != nil {
 			if ctx.Err() == nil {
-				m.d.o.Log.Warn("the process of a mirror disk is spoken to again", "resource", m.name, "error", err)
+				m.stuck(ctx, err)
 			}
 			return
 		}
@@ -271,6 +271,23 @@ func (m *mirror) attend(ctx context.Context, c *control.Client) {
 	}
 }
 
+// stuck deals with a process that did not do what it was asked. One that does not
+// answer at all is killed: its keeper starts another, which takes up what the kernel
+// asks, and nothing of it is lost.
+func (m *mirror) stuck(ctx context.Context, err error) {
+	if !errors.Is(err, errSilent) {
+		m.d.o.Log.Warn("the process of a mirror disk is spoken to again", "resource", m.name, "error", err)
+		return
+	}
+	m.d.notice(m.groupName(), m.name, cluster.LevelError, "mirror-process-hangs", "", "The process of mirror disk %s does not answer for %s and is killed, so that another one takes its place.", m.name, m.d.patience)
+	m.note(control.Status{Apart: "its process does not answer"})
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	if err := m.kill(ctx); err != nil {
+		m.d.o.Log.Error("the process of a mirror disk that does not answer could not be killed", "resource", m.name, "error", err)
+	}
+}
+
 // talk is one connection of run.
 type talk struct {
 	*mirror
@@ -281,9 +298,12 @@ type talk struct {
 // pass brings to the process what it has to know now. After an error the
 // connection is begun anew.
 func (t *talk) pass(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	ctx, cancel := context.WithTimeout(ctx, t.d.patience)
 	defer cancel()
 	s, err := query(ctx, t.c)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errSilent
+	}
 	if err != nil {
 		return err
 	}
@@ -458,6 +478,9 @@ func (m *mirror) reach(ctx context.Context) (c *control.Client, release func(), 
 	}
 	return c, func() { _ = c.Close() }, nil
 }
+
+// errSilent: the process did not even say how it is.
+var errSilent = errors.New("its process does not answer")
 
 // errGone: no process serves the mirror disk, and none will.
 var errGone = errors.New("no process serves it")

@@ -165,7 +165,7 @@ func TestRealForce(t *testing.T) {
 	n.start()
 	user := uses(t, "!"+filepath.Join(n.point(), "file"))
 	how, err := n.Force(t.Context(), n.task(nil))
-	if err != nil || how != "what waited in it has failed, 1 processes were killed" {
+	if err != nil || how != "what waited in it has failed, 1 process was killed" {
 		t.Errorf("%q %v", how, err)
 	}
 	if err := user.Wait(); err == nil {

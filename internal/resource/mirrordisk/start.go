@@ -110,7 +110,7 @@ func (m *mirror) activate(ctx context.Context, t resource.Task) (device string, 
 	r := control.Request{
 		Do: control.Activate, Epoch: uint64(t.Epoch), Set: &control.Set{Self: is.Has(self), Peer: is.Has(peer), Rev: is.Rev},
 		// Who handed the group over has stopped it, and its copy goes on receiving.
-		PeerDown:  slices.Contains(t.Ended, peer) && !t.Handed,
+		PeerDown:  slices.Contains(t.Down, peer) && !t.Handed,
 		Construct: len(is.InSync) == 0,
 		// A copy that was forced begins a generation of its own, or what only the other
 		// one has would look like a part of the same history. Once the other one is

@@ -3,6 +3,7 @@ package mirrordisk
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -206,9 +207,9 @@ func stateOf(s control.Status) string {
 func textOf(s control.Status, peer cluster.NodeName) string {
 	switch {
 	case s.Broken != "":
-		return s.Broken
+		return oneLine(s.Broken)
 	case s.Split != "":
-		return s.Split
+		return oneLine(s.Split)
 	case s.Frozen:
 		return "it is frozen until the group may go on"
 	case s.Verifying:
@@ -218,7 +219,12 @@ func textOf(s control.Status, peer cluster.NodeName) string {
 	case s.Target:
 		return fmt.Sprintf("it is being copied from %s", peer)
 	case !s.Connected && s.Apart != "":
-		return s.Apart
+		return oneLine(s.Apart)
+	case s.PID != 0 && s.Role != roleActive && s.Size == 0:
+		return "nothing has been copied to it yet"
 	}
 	return ""
 }
+
+// oneLine joins the lines of an error that has several.
+func oneLine(text string) string { return strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ") }

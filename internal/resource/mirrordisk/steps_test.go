@@ -100,8 +100,8 @@ func TestActivations(t *testing.T) {
 		want control.Request
 	}{
 		"both copies are complete":                                  {func(*resource.Task) {}, control.Request{Set: &control.Set{Self: true, Peer: true, Rev: 3}}},
-		"the other node is down":                                    {func(t *resource.Task) { t.Ended = []cluster.NodeName{"b"} }, control.Request{Set: &control.Set{Self: true, Peer: true, Rev: 3}, PeerDown: true}},
-		"the other node has handed it over and left":                {func(t *resource.Task) { t.Ended, t.Handed = []cluster.NodeName{"b"}, true }, control.Request{Set: &control.Set{Self: true, Peer: true, Rev: 3}}},
+		"the other node is down":                                    {func(t *resource.Task) { t.Down = []cluster.NodeName{"b"} }, control.Request{Set: &control.Set{Self: true, Peer: true, Rev: 3}, PeerDown: true}},
+		"the other node has handed it over and left":                {func(t *resource.Task) { t.Down, t.Handed = []cluster.NodeName{"b"}, true }, control.Request{Set: &control.Set{Self: true, Peer: true, Rev: 3}}},
 		"it was never constructed":                                  {func(t *resource.Task) { t.Mirror.InSync = nil }, control.Request{Set: &control.Set{Rev: 3}, Construct: true}},
 		"this copy was forced":                                      {func(t *resource.Task) { t.Mirror.InSync, t.Mirror.Forced = []cluster.NodeName{"a"}, forced }, control.Request{Set: &control.Set{Self: true, Rev: 3}, Force: true}},
 		"this copy was forced, and the other one is complete again": {func(t *resource.Task) { t.Mirror.Forced = forced }, control.Request{Set: &control.Set{Self: true, Peer: true, Rev: 3}}},
@@ -423,7 +423,7 @@ func TestForce(t *testing.T) {
 	p.busy = mounted
 	p.mu.Unlock()
 	how, err := n.Force(t.Context(), n.task(nil))
-	if err != nil || how != "what waited in it has failed, 1 processes were killed, the file system was detached" {
+	if err != nil || how != "what waited in it has failed, 1 process was killed, the file system was detached" {
 		t.Errorf("%q %v", how, err)
 	}
 	if want := []string{"kill killed 4711", "unmount", "unmount -l"}; !slices.Equal(sys.did(), want) {

@@ -277,7 +277,11 @@ func (d *Driver) Force(ctx context.Context, t resource.Task) (string, error) {
 // how puts into words what Force took.
 func (e *ending) how(lazy bool) string {
 	did := []string{"what waited in it has failed"}
-	if n := len(e.met); n > 0 {
+	switch n := len(e.met); n {
+	case 0:
+	case 1:
+		did = append(did, "1 process was killed")
+	default:
 		did = append(did, fmt.Sprintf("%d processes were killed", n))
 	}
 	if lazy {
