@@ -266,7 +266,6 @@ func next[T any](t *testing.T, what string, ch <-chan T) T {
 
 // fakeSystem is a machine that is played: one mount point, and who uses it.
 type fakeSystem struct {
-	linux
 	mu       sync.Mutex
 	at       *mountedAt
 	using    []holder
