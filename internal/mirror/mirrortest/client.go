@@ -283,9 +283,19 @@ func (p *Pair) lostPower(n int) {
 	for _, s := range p.slots {
 		copy(s.floor[n], s.firm[n])
 	}
-	for _, w := range p.latest() {
-		w.on[n] = false // no later flush promises it
+	for i, w := range p.latest() {
+		w.on[n] = w.on[n] && p.holds(n, w, len(p.writes)-len(p.latest())+i) // else no later flush promises it
 	}
+}
+
+// holds says whether a copy has a write, or what has replaced it.
+func (p *Pair) holds(n int, w *written, version int) bool {
+	for i := range int64(w.slot.cells) {
+		if p.Hosts[n].disk.read(w.slot.off/Cell+i) < version {
+			return false
+		}
+	}
+	return true
 }
 
 // forgets notes that a copy has nothing any more.

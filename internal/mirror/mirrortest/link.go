@@ -39,7 +39,9 @@ func (h *Host) frame(link uint64, f wire.Frame, payload []byte) {
 	h.pass(link, h.p.ms(1, 3), func(o *Host) {
 		if f.Kind == wire.KindAck {
 			o.Core.PeerDone(link, f.Seq, f.Code)
-		} else if err := o.Core.Frame(link, f, payload); err != nil {
+		} else if err := o.Core.Frame(link, f, payload); err != nil && f.Epoch != o.epoch {
+			o.Drop(err.Error()) // the assignment has changed under the session
+		} else if err != nil {
 			h.p.world.Breaks("%s: %v", o, err)
 		}
 	})

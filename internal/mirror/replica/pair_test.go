@@ -16,12 +16,13 @@ import (
 // and each goes on with a register of its own.
 type world struct {
 	*mirrortest.Pair
-	now   time.Duration
-	order uint64
-	queue worldQueue
-	cut   bool
-	mute  [2]bool // the cluster does not hear this host
-	regs  [2]*register
+	now    time.Duration
+	order  uint64
+	queue  worldQueue
+	cut    bool
+	mute   [2]bool // the cluster does not hear this host
+	regs   [2]*register
+	parted bool // each went on with a register of its own, at some time
 
 	frozen [2]bool // its group is isolated
 	broken string
@@ -215,7 +216,7 @@ func (w *world) place(r *register) {
 		r.owner = i
 		w.Say("the group goes to %s, epoch %d", h, r.epoch)
 		w.assigned(h.Other())
-		if !r.force && h.Lacks() && w.regs[0] == w.regs[1] && !w.Async {
+		if !r.force && h.Lacks() && !w.parted && !w.Async {
 			w.Breaks("%s is in the set, and lacks what was promised", h)
 		}
 		var err error

@@ -353,7 +353,7 @@ func TestStories(t *testing.T) {
 		return
 	}
 	notices, tried, acked, bad := map[string]int{}, map[string]int{}, 0, 0
-	for seed := uint64(1); seed <= uint64(*seeds) && bad < 10; seed++ {
+	for seed := uint64(1); seed <= uint64(*seeds) && bad < 3; seed++ {
 		w := story(seed, false)
 		add(notices, w.Notices)
 		add(tried, w.faults)
