@@ -272,7 +272,7 @@ func (d *mirrorDisk) freeze(i int, on bool) {
 func (d *mirrorDisk) operate(n *Node, op engine.Operation) {
 	i, m, k := d.of(n), n.machine, key(op.Group.Name, op.Op.Resource)
 	done := func(why string) {
-		if !op.Op.Start && why == "" {
+		if op.Op.Start == (why != "") {
 			delete(n.active, k)
 		}
 		d.w.after(time.Millisecond, func() {
@@ -432,6 +432,20 @@ func (d *mirrorDisk) joinUp() string {
 		return fmt.Sprintf("cell %d differs", b)
 	}
 	return d.w.Broken
+}
+
+// wholeDisks returns the only node where a group can be started for its disks, or
+// "": a copy that is new or whose disk has failed keeps it from the other one.
+func (w *World) wholeDisks(g cluster.GroupName) cluster.NodeName {
+	for _, r := range sortedNames(w.disks) {
+		d := w.disks[r]
+		for i, h := range d.Hosts {
+			if d.group == g && h.On() && (h.Blank() || h.Core.Status().Super.Failed) && d.Hosts[1-i].On() {
+				return d.nodes[1-i].name
+			}
+		}
+	}
+	return ""
 }
 
 // help does what an operator would do now, and says whether nothing is left to
