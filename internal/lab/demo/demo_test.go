@@ -357,14 +357,14 @@ func TestWritesInJSON(t *testing.T) {
 }
 
 func TestHasMirror(t *testing.T) {
-	file, err := examples.Files.ReadFile("vmcluster.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	with := strings.Replace(string(file), "      exec: #", `      md: {kind: mirror-disk, data: /dev/sda4, meta: /dev/sda3, mount: /data, fs: ext3}
-      exec: #`, 1)
-	if has, err := hasMirror("with.yaml", []byte(with)); !has || err != nil {
-		t.Error(has, err)
+	for name, want := range map[string]bool{"vmcluster.yaml": true, "minimal.yaml": false} {
+		file, err := examples.Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has, err := hasMirror(name, file); has != want || err != nil {
+			t.Errorf("%s: %v, %v", name, has, err)
+		}
 	}
 	if _, err := hasMirror("bad.yaml", []byte("cluster: [")); err == nil {
 		t.Error("nonsense is read")
