@@ -434,18 +434,27 @@ func (d *mirrorDisk) joinUp() string {
 	return d.w.Broken
 }
 
-// wholeDisks returns the only node where a group can be started for its disks, or
-// "": a copy that is new or whose disk has failed keeps it from the other one.
-func (w *World) wholeDisks(g cluster.GroupName) cluster.NodeName {
+// startWhole starts a group on the other node where a copy that is new, or whose
+// disk has failed, has kept it from the first one. Where that is so of both, one
+// has to be given up.
+func (w *World) startWhole(g cluster.GroupName) {
 	for _, r := range sortedNames(w.disks) {
 		d := w.disks[r]
-		for i, h := range d.Hosts {
-			if d.group == g && h.On() && (h.Blank() || h.Core.Status().Super.Failed) && d.Hosts[1-i].On() {
-				return d.nodes[1-i].name
-			}
+		if d.group != g || d.Hosts[0].Active() || d.Hosts[1].Active() {
+			continue
 		}
+		bad := func(h *mirrortest.Host) bool { return !h.On() || h.Blank() || h.Core.Status().Super.Failed }
+		at := slices.IndexFunc(d.Hosts[:], bad)
+		if at < 0 {
+			continue
+		}
+		if bad(d.Hosts[0]) && bad(d.Hosts[1]) {
+			d.given = true
+			d.ask("", admission.Ask{Kind: admission.MirrorInvalidate, Node: d.nodes[at].name})
+		}
+		w.askAny("", admission.Ask{Kind: admission.GroupClear, Group: g})
+		w.askAny("", admission.Ask{Kind: admission.GroupStart, Group: g, To: d.nodes[1-at].name})
 	}
-	return ""
 }
 
 // help does what an operator would do now, and says whether nothing is left to

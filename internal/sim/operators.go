@@ -98,7 +98,8 @@ func (w *World) lift() {
 func (w *World) start() {
 	for i := range w.file.Groups {
 		w.askAny("", admission.Ask{Kind: admission.GroupClear, Group: w.file.Groups[i].Name})
-		w.askAny("", admission.Ask{Kind: admission.GroupStart, Group: w.file.Groups[i].Name, Node: w.wholeDisks(w.file.Groups[i].Name)}) // refused where it runs
+		w.askAny("", admission.Ask{Kind: admission.GroupStart, Group: w.file.Groups[i].Name}) // refused where it runs
+		w.after(time.Second, func() { w.startWhole(w.file.Groups[i].Name) })
 	}
 }
 
