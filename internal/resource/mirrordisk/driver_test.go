@@ -1,6 +1,7 @@
 package mirrordisk
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,9 +121,21 @@ func TestAFailureIsToldOnceInAnActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.die()
-	n.serve(nil) // whoever kept the device has died too
+	p = n.serve(nil) // whoever kept the device has died too
 	if f := next(t, "the end of the device", n.fails); f.Epoch != 9 || !strings.Contains(f.Text, "has ended") {
 		t.Errorf("%+v", f)
+	}
+	task := n.task(func(t *resource.Task) { t.Epoch = 11 })
+	if err := errors.Join(n.Stop(t.Context(), task), n.Start(t.Context(), task)); err != nil {
+		t.Fatal(err)
+	}
+	p.die()
+	n.serve(func(p *process) { p.status.Role, p.status.Epoch, p.status.Device = "active", 11, "/dev/other" })
+	if f := next(t, "another device", n.fails); f.Epoch != 11 {
+		t.Errorf("%+v", f)
+	}
+	if active, err := n.Check(t.Context(), task); active || err != nil {
+		t.Errorf("active %v: %v", active, err)
 	}
 	if len(n.fails) > 0 {
 		t.Errorf("told again: %+v", <-n.fails)

@@ -77,7 +77,11 @@ func (n *node) newFile() *config.File {
 func (n *node) follow() {
 	ctx, stop := context.WithCancel(n.t.Context())
 	n.stop = stop
-	n.t.Cleanup(stop)
+	n.t.Cleanup(func() {
+		stop()
+		m := n.mirror("md")
+		until(n.t, "the end of who follows it", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.running })
+	})
 	n.Follow(ctx, n.file)
 }
 

@@ -72,8 +72,9 @@ type mirror struct {
 
 // activation is what a failure is told of.
 type activation struct {
-	group cluster.GroupName
-	epoch cluster.Epoch
+	group  cluster.GroupName
+	epoch  cluster.Epoch
+	device string
 }
 
 func nudge(ch chan struct{}) {
@@ -572,12 +573,12 @@ func (m *mirror) leave(ctx context.Context) error {
 // fileStarted is the file with what is started.
 const fileStarted = "started"
 
-// started is kept from the activation to the end of the stop, for a daemon that
+// started is kept from before the activation to the end of the stop, for a daemon that
 // starts after this one.
 type started struct {
 	Group  cluster.GroupName `json:"group"`
 	Epoch  cluster.Epoch     `json:"epoch"`
-	Device string            `json:"device"`
+	Device string            `json:"device"`          // "" until it is known
 	Number uint64            `json:"number"`          // of the device, see stat(2)
 	Mount  string            `json:"mount,omitempty"` // the mount point; the file may name another one by now
 }
@@ -609,12 +610,13 @@ func (m *mirror) whatStarted() (*started, error) {
 	return s, nil
 }
 
-// follow failures of an active copy from now on.
-func (m *mirror) guard(g cluster.GroupName, e cluster.Epoch) {
+// guard has failures of an active copy told from now on.
+func (m *mirror) guard(s started) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.active == nil || m.active.epoch != e {
-		m.active, m.failure, m.lost = &activation{g, e}, "", false
+	a := activation{s.Group, s.Epoch, s.Device}
+	if m.active == nil || *m.active != a {
+		m.active, m.failure, m.lost = &a, "", false
 	}
 }
 

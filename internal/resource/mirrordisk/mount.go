@@ -17,8 +17,10 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/script"
 )
 
-// againAfter lies between two tries to mount or to unmount.
-const againAfter = time.Second
+const (
+	againAfter = time.Second    // between two tries to mount or to unmount
+	longest    = 24 * time.Hour // of what is bounded by its context alone
+)
 
 // slow runs calls that may hang in the kernel, one at a time. It has the capacity 1.
 type slow chan struct{}
@@ -172,6 +174,21 @@ func program(name string) (string, error) {
 	return "", fmt.Errorf("%s is not installed here: %w", name, os.ErrNotExist)
 }
 
+// run runs a program that uses the device. When ctx ends it returns at once: an
+// isolation may be waiting, and the program for the device. It is ended meanwhile, and
+// the next call of the kernel waits for it.
+func (d *Driver) run(ctx context.Context, m *mirror, name string, args ...string) (script.Result, error) {
+	var r script.Result
+	err := m.kernel.call(ctx, longest, func() (err error) {
+		r, err = d.sys.run(ctx, m.logFile(), name, args...)
+		return err
+	})
+	if err != nil {
+		return script.Result{}, err
+	}
+	return r, nil
+}
+
 // mkfs makes a file system where the mirror disk has just been constructed, the
 // file asks for it, and nothing is there.
 func (d *Driver) mkfs(ctx context.Context, m *mirror, t resource.Task, device string) (made bool, err error) {
@@ -181,7 +198,7 @@ func (d *Driver) mkfs(ctx context.Context, m *mirror, t resource.Task, device st
 	}
 	// blkid(8): -p looks at the device itself; 0 tells what is there, 2 that nothing
 	// known is, 8 that several things may be.
-	r, err := d.sys.run(ctx, m.logFile(), "blkid", "-p", device)
+	r, err := d.run(ctx, m, "blkid", "-p", device)
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("look whether a file system is on mirror disk %s before one is made: %w", m.name, err)
@@ -191,7 +208,7 @@ func (d *Driver) mkfs(ctx context.Context, m *mirror, t resource.Task, device st
 	case r.ExitCode != 2:
 		return false, fmt.Errorf("look whether a file system is on mirror disk %s before one is made: blkid: %w (%s)", m.name, r.Err(), r.LastLine())
 	}
-	r, err = d.sys.run(ctx, m.logFile(), "mkfs."+md.FS, "-q", device)
+	r, err = d.run(ctx, m, "mkfs."+md.FS, "-q", device)
 	if err == nil && r.Err() != nil {
 		err = fmt.Errorf("%w (%s)", r.Err(), r.LastLine())
 	}
@@ -205,14 +222,15 @@ func (d *Driver) mkfs(ctx context.Context, m *mirror, t resource.Task, device st
 // fsck checks the file system as the file says.
 func (d *Driver) fsck(ctx context.Context, t resource.Task, device string) error {
 	md := t.Resource.MirrorDisk
-	log := d.mirror(t.Resource.Name).logFile()
+	m := d.mirror(t.Resource.Name)
+	log := m.logFile()
 	switch {
 	case md.Fsck == config.FsckNever:
 		return nil
 	case md.FS == config.FSXFS && md.Fsck == config.FsckAuto:
 		return nil // it never asks for a check, and mounting it replays its log
 	case md.FS == config.FSXFS:
-		r, err := d.sys.run(ctx, log, "xfs_repair", "-n", device)
+		r, err := d.run(ctx, m, "xfs_repair", "-n", device)
 		if err != nil {
 			return fmt.Errorf("look at the file system of mirror disk %s: %w", t.Resource.Name, err)
 		}
@@ -225,7 +243,7 @@ func (d *Driver) fsck(ctx context.Context, t resource.Task, device string) error
 	if md.Fsck == config.FsckAlways {
 		args = []string{"-p", "-f", device}
 	}
-	r, err := d.sys.run(ctx, log, "e2fsck", args...)
+	r, err := d.run(ctx, m, "e2fsck", args...)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("check the file system of mirror disk %s: %w; install e2fsprogs, or write fsck: never", t.Resource.Name, err)
 	}

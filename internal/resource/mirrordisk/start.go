@@ -45,25 +45,30 @@ func (d *Driver) Start(ctx context.Context, t resource.Task) error {
 	if err := errors.Join(m.forget(control.FileFrozen), m.thaw(ctx)); err != nil {
 		return err
 	}
-	device, err := m.activate(ctx, t)
-	if err != nil {
+	// From here on a stop has something to do, also where no answer comes.
+	is := started{Group: t.Group.Name, Epoch: t.Epoch, Mount: md.Mount}
+	if was, err := m.whatStarted(); err != nil {
+		return err
+	} else if was != nil {
+		is.Device, is.Number = was.Device, was.Number
+	}
+	if err := m.keepStarted(is); err != nil {
 		return err
 	}
-	m.guard(t.Group.Name, t.Epoch)
-	number, err := d.sys.device(device)
-	if err != nil {
+	if is.Device, err = m.activate(ctx, t); err != nil {
 		return err
 	}
-	if err := m.keepStarted(started{Group: t.Group.Name, Epoch: t.Epoch, Device: device, Number: number, Mount: md.Mount}); err != nil {
+	m.guard(is)
+	if is.Number, err = d.sys.device(is.Device); err != nil {
 		return err
 	}
-	if err := d.link(m.name, device); err != nil {
+	if err := errors.Join(m.keepStarted(is), d.link(m.name, is.Device)); err != nil {
 		return err
 	}
 	if md.FS == config.FSNone {
 		return nil
 	}
-	return d.mount(ctx, m, t, device, number)
+	return d.mount(ctx, m, t, is.Device, is.Number)
 }
 
 // mayStart refuses what is known to be of no use before anything is begun.
@@ -184,7 +189,7 @@ func (d *Driver) Check(ctx context.Context, t resource.Task) (bool, error) {
 	switch {
 	case err != nil:
 		return false, fmt.Errorf("mirror disk %s: %w", m.name, err)
-	case s.Role != roleActive:
+	case s.Role != roleActive || s.Device != was.Device:
 		return false, nil
 	case s.Frozen || m.isFrozen():
 		return false, fmt.Errorf("mirror disk %s was isolated by an earlier daemon", m.name)
@@ -199,6 +204,6 @@ func (d *Driver) Check(ctx context.Context, t resource.Task) (bool, error) {
 			return false, err
 		}
 	}
-	m.guard(t.Group.Name, t.Epoch)
+	m.guard(started{Group: t.Group.Name, Epoch: t.Epoch, Device: was.Device})
 	return true, nil
 }

@@ -79,8 +79,8 @@ func (m *mirror) tell(ctx context.Context) {
 			m.tellStatus(s, peer)
 			switch {
 			case failure != "" || active == nil || s.PID == 0:
-			case s.Role != roleActive:
-				failure = m.ended(ctx)
+			case s.Role != roleActive || s.Device != active.device:
+				failure = m.ended(ctx, active.device)
 			case s.Broken != "":
 				failure = s.Broken // it was told of before anybody listened
 			}
@@ -104,11 +104,11 @@ func (m *mirror) names(s control.Set, peer cluster.NodeName) (names []cluster.No
 
 // ended says why an active copy is not active any more, or "". What led to the
 // question may have been said before the copy became active.
-func (m *mirror) ended(ctx context.Context) string {
+func (m *mirror) ended(ctx context.Context, device string) string {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	s, err := m.look(ctx)
-	if err != nil || s.Role == roleActive {
+	if err != nil || s.Role == roleActive && (s.Device == device || s.Device == "") { // "": it is just being taken up
 		return ""
 	}
 	return "the process that served it has ended, and its block device with it"

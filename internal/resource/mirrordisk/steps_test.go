@@ -20,6 +20,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/mirror/control"
 	"github.com/tasuki-ha/tasuki/internal/resource"
+	"github.com/tasuki-ha/tasuki/internal/script"
 	"github.com/tasuki-ha/tasuki/internal/state"
 )
 
@@ -89,6 +90,53 @@ func TestWithoutAFileSystem(t *testing.T) {
 	if len(sys.did()) > 0 || p.deeds() != "activate deactivate" {
 		t.Errorf("%q, %q", sys.did(), p.deeds())
 	}
+}
+
+// A start that was cut short while the process was at work on it may still come to
+// something, so its stop is not content with what it sees.
+func TestAnActivationThatComesLate(t *testing.T) {
+	n, p, _ := played(t, nil)
+	asked := make(chan struct{})
+	p.mu.Lock()
+	p.answer[control.Activate] = func(control.Request) control.Message {
+		close(asked)
+		return control.Message{Error: "later", Code: "later"}
+	}
+	p.mu.Unlock()
+	if err := n.Start(t.Context(), n.task(nil)); err == nil {
+		t.Fatal("it has started")
+	}
+	next(t, "the activation", asked)
+	if err := n.Stop(t.Context(), n.task(nil)); err != nil || p.deeds() != "activate deactivate" {
+		t.Errorf("%v: %q", err, p.deeds())
+	}
+}
+
+// A program that hangs with the device holds up nobody: not the isolation, which
+// comes when its step has come back.
+func TestAProgramThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		hangs := make(chan struct{})
+		n.sys = hanging{&fakeSystem{}, hangs}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := n.fsck(ctx, n.task(nil), "/dev/null"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		close(hangs)
+	})
+}
+
+type hanging struct {
+	*fakeSystem
+	until chan struct{}
+}
+
+func (h hanging) run(context.Context, script.Log, string, ...string) (script.Result, error) {
+	<-h.until
+	return script.Result{}, nil
 }
 
 // What a process is asked to become depends on what was agreed on.

@@ -28,6 +28,7 @@ type ending struct {
 	was    *started
 	gone   bool // no process serves it, and none will
 	active bool
+	off    bool     // it was told not to be active any more, and is not
 	given  bool     // what waits was given up: everything fails
 	met    []holder // who was ended
 }
@@ -70,14 +71,15 @@ func (d *Driver) begin(ctx context.Context, t resource.Task, limit time.Duration
 		return nil, d.finish(ctx, e)
 	}
 	if e.was == nil {
-		e.was = &started{Group: t.Group.Name, Device: s.Device}
+		e.was = &started{Group: t.Group.Name}
 		if md := t.Resource.MirrorDisk; md != nil {
 			e.was.Mount = md.Mount
 		}
-		if s.Device != "" {
-			if e.was.Number, err = d.sys.device(s.Device); err != nil {
-				return nil, err
-			}
+	}
+	if e.was.Device == "" && s.Device != "" {
+		e.was.Device = s.Device
+		if e.was.Number, err = d.sys.device(s.Device); err != nil {
+			return nil, err
 		}
 	}
 	e.mu.Lock()
@@ -96,9 +98,9 @@ func (e *ending) giveUp(ctx context.Context) error {
 	e.given = true
 	switch code := control.CodeOf(err); {
 	case err == nil, code == control.NotActive:
-		e.active = false
+		e.off = true
 	case errors.Is(err, errGone):
-		e.active, e.gone = false, true
+		e.gone = true
 	case code != control.Busy:
 		return fmt.Errorf("give up what waits in mirror disk %s: %w", e.name, err)
 	}
@@ -190,7 +192,7 @@ func (d *Driver) unmounted(e *ending, flags int) error {
 
 // detach has the block device taken away.
 func (d *Driver) detach(ctx context.Context, e *ending) error {
-	if !e.active || e.gone {
+	if e.off || e.gone { // also what is not active is told: it may be about to become so
 		return nil
 	}
 	signals := []unix.Signal{unix.SIGTERM, unix.SIGKILL}
