@@ -3,8 +3,8 @@
 # make test     everything that must pass before a change is taken (root: the lab too)
 # make check    the quick part of it, without root
 # make sim      stories of random faults: 2,000 of an hour each, over all kinds of clusters; SEEDS=n, HOURS=h, and
-#               NODES=witness|wiped|three|five|stops|ping|fence|none|forced picks one kind; SEED=n replays one story with as few of its faults as break it
-# make mutants  build deliberate bugs, and let the hunt find each
+#               NODES=witness|wiped|three|five|stops|ping|fence|none|forced|mirror|mirror-ping|mirror-pair picks one kind; SEED=n replays one story with as few of its faults as break it
+# make mutants  build deliberate bugs, and let the hunt, or the stories of two copies of a mirror disk, find each
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
 # make bench-failover, bench-mirror, bench-overload: figures for docs/performance.md (root)
 # make test-vm  the tests that need the kernel's nbd, in a guest that has it (QEMU without KVM will do; root, to install that);
@@ -56,7 +56,7 @@ sim:
 	GOGC=400 SEEDS=$(or $(SEEDS),2000) HOURS=$(or $(HOURS),1) CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestHunt$$' ./internal/sim | grep -v '^=== '
 
 mutants:
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestMutants$$' ./internal/sim -args -mutants
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout 0 -v -run '^TestMutants$$' ./internal/sim ./internal/mirror/replica -args -mutants
 
 chaos: packages
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestChaos$$' ./test/chaos -args -minutes $(or $(MINUTES),10) -seed $(or $(SEED),1) -layout $(or $(LAYOUT),witness) $(if $(ONLY),-only "$(ONLY)")

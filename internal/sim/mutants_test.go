@@ -46,6 +46,13 @@ var mutants = []mutant{
 	{"a leader that lost its state leads on", "engine/consensus.go", "!m.deaf(m.lead) &&\n\t\tp.last.Incarnation == m.meta.Incarnation", "!m.deaf(m.lead)", "wiped"},
 	{"a change of members is tried with every answer", "engine/solo.go", "if m.now < m.voting.change {", "if false {", "wiped"},
 	{"what is left of a failed start is forgotten", "engine/groups.go", "l.orphan, l.epoch, l.resources = false, gs.Epoch, nil", "return\n\tl.orphan, l.epoch, l.resources = false, gs.Epoch, nil", ""},
+	{"an in-sync set counts whatever it was asked on", "state/mirror.go", "case m.Rev != c.Base:", "case false:", "mirror"},
+	{"a copy that is out of date is started", "state/mirror.go", "m != nil && len(m.InSync) > 0 && !m.Has(n) {", "m == nil {", "mirror"},
+	{"a copy goes on alone in the old generation", "mirror/replica/core.go", "\tc.bump()\n\tc.sup.Shared = false", "\tc.sup.Shared = false", "mirror-pair"},
+	{"a copy goes on alone unasked", "mirror/replica/session.go", "case !c.shared || io.inner:", "case true:", "mirror"},
+	{"a crash of the active copy marks nothing", "mirror/replica/core.go", "range o.Log {", "range o.Log[:0] {", "mirror"},
+	{"a copy begins no generation when it is forced", "mirror/replica/core.go", "\t\t\tc.bump()\n\t\t}\n", "\t\t}\n", "mirror-pair"},
+	{"a copy in isolation completes writes", "mirror/replica/core.go", "return c.frozen || c.broken", "return c.broken", "mirror"},
 }
 
 // Every mutant still changes the code that it names: once, and to something else.

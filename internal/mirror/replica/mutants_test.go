@@ -64,10 +64,10 @@ func TestMutantsFit(t *testing.T) {
 	}
 }
 
-// TestMutants prints what finds each deliberate bug (make mutants-mirror).
+// TestMutants prints what finds each deliberate bug (make mutants).
 func TestMutants(t *testing.T) {
 	if !*findMutants {
-		t.Skip("takes minutes: make mutants-mirror")
+		t.Skip("takes minutes: make mutants")
 	}
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
