@@ -24,7 +24,7 @@ func (w *World) meddle(f Fault, group *config.Group) {
 	case Maintain:
 		a := admission.Ask{Kind: admission.MaintainOn, Author: "admin", Why: "work", For: time.Minute + 10*f.For}
 		switch f.Much % 4 {
-		case 0:
+		case 0: // of the cluster
 		case 1:
 			a.Group = group.Name
 		default:
