@@ -1,6 +1,7 @@
 package mirrortest
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -164,6 +165,7 @@ func (c *Client) succeeded(io *replica.IO) {
 			}
 		}
 	case replica.Flush:
+		p.barriers = append(p.barriers, [2]int{c.flush[io], p.seq})
 		both := !p.Async && p.world.Counts(c.h)
 		for _, w := range p.latest() {
 			for n, on := range w.on {
@@ -245,6 +247,25 @@ func (c *Client) Detach(force bool, then func()) {
 	if c.gone != nil && len(c.under) == 0 {
 		c.gone()
 	}
+}
+
+// OutOfOrder says what a copy that may be behind lacks although it has something
+// that was written after it was flushed, or "".
+func (h *Host) OutOfOrder() string {
+	latest := 0
+	for v, w := range h.p.writes {
+		if w.slot != nil && h.disk.read(w.slot.off/Cell) == v {
+			latest = max(latest, w.submit)
+		}
+	}
+	for _, b := range h.p.barriers {
+		for v, w := range h.p.writes {
+			if w.slot != nil && b[1] < latest && w.complete < b[0] && !h.p.holds(h.N, w, v) {
+				return fmt.Sprintf("write %d was complete at %d and flushed at %d, and is not there, but something of %d is", v, w.complete, b[0], latest)
+			}
+		}
+	}
+	return ""
 }
 
 // Quiet ends what the client does; what is under way is answered.

@@ -72,12 +72,13 @@ type Pair struct {
 	Acked   int            // writes that were acknowledged
 	Chance  *rand.Rand
 
-	world  World
-	size   int64
-	links  uint64
-	slots  []*slot
-	seq    int // of everything that is submitted or completed
-	writes []*written
+	world    World
+	size     int64
+	links    uint64
+	slots    []*slot
+	seq      int // of everything that is submitted or completed
+	writes   []*written
+	barriers [][2]int // of each flush that was answered: when it was submitted, and when it was complete
 }
 
 // New returns two hosts whose processes do not run yet, and whose devices are

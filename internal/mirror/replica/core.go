@@ -562,8 +562,10 @@ func (c *Core) Promote(epoch uint64, s Set, force bool) error {
 			c.fenced = true
 		}
 		c.write(func() {
-			c.effect(Effect{Do: DoRole, Role: Active})
-			c.pump()
+			if c.role == Active && !c.leaving { // else it was stopped while its meta device did not write
+				c.effect(Effect{Do: DoRole, Role: Active})
+				c.pump()
+			}
 		})
 	})
 	return nil

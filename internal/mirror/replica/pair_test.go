@@ -216,16 +216,16 @@ func (w *world) place(r *register) {
 		r.owner = i
 		w.Say("the group goes to %s, epoch %d", h, r.epoch)
 		w.assigned(h.Other())
-		if !r.force && h.Lacks() && !w.parted && !w.Async {
-			w.Breaks("%s is in the set, and lacks what was promised", h)
-		}
+		lacks := !r.force && h.Lacks() && !w.parted && !w.Async
 		var err error
 		if h.Do(func() { err = h.Core.Promote(r.epoch, r.set(i), r.force) }); err != nil {
 			w.Say("%s refuses: %v", h, err)
 			r.owner = -1
 			continue
 		}
-		r.force = false
+		if r.force = false; lacks {
+			w.Breaks("%s becomes active, and lacks what was promised", h)
+		}
 		return
 	}
 	w.After(200*time.Millisecond, func() { w.place(r) })

@@ -302,6 +302,35 @@ func TestVerifyFindsAFlip(t *testing.T) {
 	check(t, w)
 }
 
+// In async mode a crash may lose what is on its way, but nothing that a flush was
+// answered for while something later is there.
+func TestAsyncKeepsTheOrder(t *testing.T) {
+	c := usual
+	c.Async = true
+	for i := range 12 {
+		w := pairOf(t, c)
+		w.run(time.Duration(50+37*i) * time.Millisecond)
+		for _, h := range w.Hosts {
+			h.Slow = time.Duration(i) * time.Millisecond
+		}
+		w.run(time.Second)
+		a, b := w.Hosts[0], w.Hosts[1]
+		a.Stop(true)
+		if why := b.OutOfOrder(); why != "" {
+			t.Fatal(why)
+		}
+		w.regs[0].owner = -1
+		w.place(w.regs[0])
+		w.run(2 * time.Second)
+		a.Slow, b.Slow = 0, 0
+		a.Start(replica.Standby, 0)
+		w.run(8 * time.Second)
+		w.expectInSync()
+		w.expectEqual()
+		check(t, w)
+	}
+}
+
 // Copying keeps to its rate.
 func TestRate(t *testing.T) {
 	c := usual

@@ -1,0 +1,216 @@
+package replica_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/internal/mirror/bitmap"
+	"github.com/tasuki-ha/tasuki/internal/mirror/meta"
+	"github.com/tasuki-ha/tasuki/internal/mirror/replica"
+	"github.com/tasuki-ha/tasuki/internal/mirror/wire"
+)
+
+// lone is a core whose effects the test carries out by hand.
+type lone struct {
+	*replica.Core
+	t    *testing.T
+	meta int // writes of the meta device that have failed from now on
+	out  []replica.Effect
+}
+
+// active returns the active copy of a device of one extent, whose other copy
+// counts if peer says so.
+func active(t *testing.T, peer bool) *lone {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 2))
+	o := replica.Options{
+		Super: replica.Construct("a", "b", meta.ExtentSize, meta.MinShift, rng.Uint64), Marks: bitmap.New(meta.ExtentSize >> meta.MinShift),
+		Capacity: meta.ExtentSize, SectorSize: 512, Role: replica.Active, Epoch: 5, Set: replica.Set{Self: true, Peer: peer, Rev: 1}, Session: 1, Random: rng.Uint64,
+		Window: 1 << 20, Patience: time.Second, LogCapacity: 2 * replica.MaxRange / meta.ExtentSize, InitialCopy: true,
+	}
+	o.Super.Since = 1
+	c, err := replica.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lone{Core: c, t: t}
+	l.carry()
+	return l
+}
+
+// carry answers what the meta device is asked, and keeps the other effects.
+func (l *lone) carry() {
+	for effects := l.Take(); len(effects) > 0; effects = l.Take() {
+		for _, e := range effects {
+			switch {
+			case e.Do != replica.DoMeta:
+				l.out = append(l.out, e)
+			case l.meta > 0:
+				l.meta--
+				l.MetaDone(errors.New("it does not write"))
+			default:
+				l.MetaDone(nil)
+			}
+		}
+	}
+}
+
+// count returns how many effects of a kind there were since the last time.
+func (l *lone) count(do replica.Do) (n int) {
+	l.carry()
+	for _, e := range l.out {
+		if e.Do == do {
+			n++
+		}
+	}
+	return n
+}
+
+// meet connects the other copy, of which nothing differs.
+func (l *lone) meet(link uint64) {
+	h := l.Hello()
+	h.Active, h.Dirty, h.Node, h.Peer = false, 0, h.Peer, h.Node
+	l.Connected(link, h)
+	l.carry()
+	if s := l.Status(); s.Phase != "joined" {
+		l.t.Fatalf("%+v", s)
+	}
+}
+
+// begin submits a request.
+func (l *lone) begin(io *replica.IO) *replica.IO {
+	l.Submit(io)
+	l.carry()
+	return io
+}
+
+// A flush that ends after its session promises nothing of what was written in the
+// next one.
+func TestFlushOfAnEarlierSession(t *testing.T) {
+	l := active(t, true)
+	l.meet(1)
+	slow := l.begin(&replica.IO{Op: replica.Flush})
+	l.PeerDone(1, slow.Seq, 0)
+	l.Lost(1, "cut")
+	l.meet(2)
+	w := l.begin(&replica.IO{Op: replica.Write, Len: 4096})
+	l.PeerDone(2, w.Seq, 0)
+	l.LocalDone(w, 0)
+	if n := l.count(replica.DoComplete); n != 1 {
+		t.Fatalf("%d are complete", n)
+	}
+	l.begin(&replica.IO{Op: replica.Flush})
+	l.LocalDone(slow, 0)
+	l.Lost(2, "cut")
+	if n := l.Status().Marked; n != 4096 {
+		t.Errorf("%d bytes are marked", n)
+	}
+}
+
+// A flush under way when the session ends, with nothing else, is answered when
+// the other copy is back.
+func TestFlushOverALoss(t *testing.T) {
+	l := active(t, true)
+	l.meet(1)
+	f := l.begin(&replica.IO{Op: replica.Flush})
+	l.LocalDone(f, 0)
+	l.Lost(1, "cut")
+	if n := l.count(replica.DoComplete); n != 0 {
+		t.Fatal("it was answered without the other copy")
+	}
+	l.meet(2)
+	l.PeerDone(2, f.Seq, 0)
+	if n := l.count(replica.DoComplete); n != 1 {
+		t.Errorf("it was answered %d times", n)
+	}
+}
+
+// The only copy goes on when its meta device writes again, and nothing that was
+// to be written is forgotten.
+func TestMetaDeviceFailsForAWhile(t *testing.T) {
+	l := active(t, false)
+	l.meta = 2
+	w := l.begin(&replica.IO{Op: replica.Write, Len: 4096})
+	if n := l.count(replica.DoLocal); n != 0 {
+		t.Fatal("it began without its extent in the log")
+	}
+	for i := range 3 {
+		l.Tick(time.Duration(i+1)*time.Second, 1)
+		l.carry()
+	}
+	if n := l.count(replica.DoLocal); n != 1 {
+		t.Fatalf("it began %d times", n)
+	}
+	l.LocalDone(w, 0)
+	if n := l.count(replica.DoComplete); n != 1 {
+		t.Fatal("it is not answered")
+	}
+	l.meta = 1
+	pages, failed := 0, 0
+	for i := range 60 { // the extent leaves the log
+		l.Tick(time.Duration(i+4)*time.Second, 1)
+		for effects := l.Take(); len(effects) > 0; effects = l.Take() {
+			for _, e := range effects {
+				if e.Do != replica.DoMeta {
+					continue
+				}
+				if l.meta > 0 {
+					l.meta, failed = 0, len(e.Meta.Pages)
+					l.MetaDone(errors.New("it does not write"))
+					continue
+				}
+				pages += len(e.Meta.Pages)
+				l.MetaDone(nil)
+			}
+		}
+	}
+	if failed == 0 || pages != failed {
+		t.Errorf("%d pages were not written, and then %d", failed, pages)
+	}
+}
+
+// Whoever has become active later is not spoken to by the one before.
+func TestEarlierAssignment(t *testing.T) {
+	l := active(t, true)
+	l.Abort()
+	l.Demote()
+	l.carry()
+	h := l.Hello()
+	h.Active, h.Epoch = true, 4
+	if err := l.Greeted(1, h, func() {}); !errors.Is(err, replica.ErrOldEpoch) {
+		t.Errorf("a greeting of an earlier assignment: %v", err)
+	}
+	if err := l.Promote(4, replica.Set{Self: true, Rev: 2}, false); !errors.Is(err, replica.ErrOldEpoch) {
+		t.Errorf("a promotion in an earlier assignment: %v", err)
+	}
+	h.Epoch = 6
+	replied := false
+	if err := l.Greeted(2, h, func() { replied = true }); err != nil {
+		t.Fatal(err)
+	}
+	l.carry()
+	f := wire.Frame{Kind: wire.KindWrite, Epoch: 6, Length: 4096}
+	if errno := l.Accept(2, f); errno != 0 || !replied {
+		t.Fatalf("errno %d, replied %v", errno, replied)
+	}
+	l.Executed(f, 0)
+	l.Assigned(7)
+	if l.count(replica.DoHangUp) != 1 || l.Accept(2, f) == 0 {
+		t.Error("a frame of an earlier assignment was taken")
+	}
+}
+
+// A copy that is aborted does not ask to go on alone: what it had completed is on
+// both.
+func TestAbortAsksNothing(t *testing.T) {
+	l := active(t, true)
+	l.meet(1)
+	l.begin(&replica.IO{Op: replica.Write, Len: 4096})
+	l.Abort()
+	l.Tick(time.Minute, 1)
+	if n := l.count(replica.DoAsk); n != 0 || l.count(replica.DoComplete) != 1 || l.Status().Marked != 4096 {
+		t.Errorf("%d asks, %+v", n, l.Status())
+	}
+}
