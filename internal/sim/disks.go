@@ -323,15 +323,16 @@ func (d *mirrorDisk) start(i int, op engine.Operation, done func(string)) {
 	}
 	peer := d.nodes[1-i].name
 	force := is.Forced != nil && is.Forced.Node == d.nodes[i].name && !is.Has(peer)
-	if !force && !d.forks && len(is.InSync) > 0 && h.Lacks() {
-		d.w.breaks("%s becomes active, and its copy lacks what was promised", d.nodes[i].name)
-	}
+	lacks := !force && !d.forks && len(is.InSync) > 0 && h.Lacks()
 	d.starts[i], d.epoch[i] = done, d.number(i, op.Epoch)
 	var err error
 	if h.Do(func() { err = h.Core.Promote(d.epoch[i], d.setOf(i, &is), force) }); err != nil {
 		d.epoch[i] = 0
 		answer(&d.starts[i], err.Error())
 		return
+	}
+	if lacks {
+		d.w.breaks("%s becomes active, and its copy lacks what was promised", d.nodes[i].name)
 	}
 	if slices.Contains(op.Ended, peer) && !op.Handed {
 		h.Do(h.Core.PeerDown)
