@@ -11,6 +11,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
 
@@ -215,4 +216,103 @@ func goesOn(t *testing.T, w *demo.Writing) {
 func killServing(t *testing.T, s *demo.Stage, machine, what string) {
 	t.Helper()
 	do(t, s, machine, "pkill", "-KILL", "-f", what)
+}
+
+// rawFile is the same without a file system: what uses the device is fio.
+var rawFile = strings.NewReplacer(
+	"mount: /data, fs: ext3, mkfs: true", "fs: none",
+	"      web: {kind: exec, after: [ip, md], start: start.sh, stop: stop.sh}\n", "",
+).Replace(mirrorFile)
+
+// device is where a mirror disk is on the node that has it.
+const device = "/dev/tasuki/md"
+
+// What fio wrote is there after whatever happened meanwhile, on both nodes.
+func TestMirrorVerifiedByFIO(t *testing.T) {
+	needProgram(t, "fio")
+	s := mirrorStage(t, rawFile)
+	active := s.Active(t.Context(), "n1")
+	for i, step := range []struct {
+		name, block string
+		depth       int
+		extra       []string
+		meanwhile   func(active, standby string)
+	}{
+		{"nothing", "4k", 1, nil, func(_, _ string) {}},
+		{"the standby serving process is killed", "64k", 16, nil, func(_, b string) { killServing(t, s, b, "mirror serve") }},
+		{"the active serving process is killed", "4k", 16, nil, func(a, _ string) { killServing(t, s, a, "mirror serve") }},
+		{"the nodes are cut apart and joined again", "512", 32, nil, func(_, _ string) {
+			must(t, s.Lab.Cut(t.Context(), "n1", "n2"))
+			<-time.After(2 * time.Second)
+			must(t, s.Lab.HealAll(t.Context()))
+		}},
+		{"the active node hears and is not heard", "16k", 8, nil, func(a, b string) {
+			must(t, s.Lab.Cut(t.Context(), a, b, lab.OneWay()))
+			<-time.After(2 * time.Second)
+			must(t, s.Lab.HealAll(t.Context()))
+		}},
+		{"everything is copied", "1M", 4, nil, func(_, _ string) { do(t, s, "n1", "tasuki", "mirror", "copy", "md", "--full") }},
+		{"ranges are discarded", "128k", 8, []string{"--rw=randtrimwrite"}, func(_, _ string) {}},
+		{"the group moves", "4k-256k", 16, []string{"--bsrange=4k-256k"}, nil},
+	} {
+		a, b := string(active), other(active)
+		job := []string{
+			"fio", "--name=x", "--filename=" + device, "--direct=1", "--ioengine=libaio", "--rw=randwrite", fmt.Sprint("--iodepth=", step.depth),
+			"--size=96M", "--io_size=48M", "--verify=crc32c", "--verify_fatal=1", fmt.Sprint("--randseed=", i+1), "--serialize_overlap=1",
+		}
+		if !strings.Contains(step.block, "-") {
+			job = append(job, "--bs="+step.block)
+		}
+		job = append(job, step.extra...)
+		ended := make(chan error, 1)
+		go func() {
+			r, err := s.Lab.Exec(t.Context(), a, job...)
+			if err == nil && r.Code != 0 {
+				err = fmt.Errorf("%v ended with %d: %s%s", job, r.Code, r.Stdout, r.Stderr)
+			}
+			ended <- err
+		}()
+		if step.meanwhile != nil {
+			<-time.After(300 * time.Millisecond)
+			step.meanwhile(a, b)
+		}
+		if err := <-ended; err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		inSync(t, s)
+		if step.meanwhile == nil {
+			do(t, s, "n1", "tasuki", "group", "move", "g", "--to", b)
+			inSync(t, s)
+			do(t, s, b, append(job, "--verify_only")...)
+			active = cluster.NodeName(b)
+		}
+	}
+	do(t, s, "n1", "tasuki", "mirror", "verify", "md")
+	told(t, s, string(active), "mirror-disk-verified", "equal")
+	do(t, s, "n1", "tasuki", "group", "stop", "g")
+	if blocks := differ(t, s.Lab, "sda4", "n1", "n2"); len(blocks) != 0 {
+		t.Errorf("the copies differ in blocks %v", blocks)
+	}
+}
+
+// What stands on a meta device may be damaged: what cannot be known any more counts
+// as different, or the copy is refused, and nothing is lost.
+func TestMirrorDamagedMeta(t *testing.T) {
+	s, w := mirrored(t, mirrorFile)
+	begun := time.Now()
+	for name, damage := range map[string]string{
+		"a page of the bitmap": "seek=128k count=4k", "a slot of the activity log": "seek=16k count=4k", "a superblock": "seek=0 count=4k",
+	} {
+		active := string(s.Active(t.Context(), "n1"))
+		standby := other(cluster.NodeName(active))
+		t.Logf("%s of %s", name, standby)
+		_, err := s.Lab.Service(t.Context(), standby, "stop")
+		must(t, err)
+		goesOn(t, w)
+		do(t, s, standby, "sh", "-ec", "dd if=/dev/urandom of=/dev/sda3 bs=4k iflag=count_bytes oflag=seek_bytes,direct conv=notrunc status=none "+damage)
+		_, err = s.Lab.Service(t.Context(), standby, "start")
+		must(t, err)
+		inSync(t, s)
+	}
+	written(t, s, w, begun)
 }
