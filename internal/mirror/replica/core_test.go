@@ -202,6 +202,30 @@ func TestEarlierAssignment(t *testing.T) {
 	}
 }
 
+// The target of a copy that has not ended refuses to become active, unless it is
+// forced.
+func TestUnfinishedCopyRefuses(t *testing.T) {
+	l := active(t, true)
+	h := l.Hello()
+	l.Abort()
+	l.Demote()
+	l.carry()
+	if err := l.Greeted(1, h, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	v := wire.Verdict{Decision: wire.CopyMarked, Text: "copying begins"}.Encode()
+	if err := l.Frame(1, wire.Frame{Kind: wire.KindVerdict, Epoch: h.Epoch, Payload: uint32(len(v))}, v); err != nil {
+		t.Fatal(err)
+	}
+	l.carry()
+	if err := l.Promote(9, replica.Set{Self: true, Peer: true, Rev: 2}, false); !errors.Is(err, replica.ErrInconsistent) {
+		t.Errorf("%v", err)
+	}
+	if err := l.Promote(9, replica.Set{Self: true, Rev: 2}, true); err != nil {
+		t.Errorf("by force: %v", err)
+	}
+}
+
 // A copy that is aborted does not ask to go on alone: what it had completed is on
 // both.
 func TestAbortAsksNothing(t *testing.T) {

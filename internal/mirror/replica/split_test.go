@@ -189,31 +189,6 @@ func TestForced(t *testing.T) {
 	check(t, w)
 }
 
-// The target of a copy that has not ended refuses to become active, also after
-// its process has begun anew.
-func TestUnfinishedCopyRefuses(t *testing.T) {
-	slow := usual
-	slow.Rate = 1 << 20
-	w := newWorld(1, slow)
-	w.Hosts[0].Construct()
-	for _, h := range w.Hosts {
-		h.Start(replica.Standby, 0)
-	}
-	w.place(w.regs[0])
-	w.run(2 * time.Second)
-	b := w.Hosts[1]
-	for range 2 {
-		if !b.Core.Status().Incomplete {
-			t.Fatalf("%+v", b.Core.Status())
-		}
-		if err := b.Core.Promote(99, replica.Set{Self: true}, false); !errors.Is(err, replica.ErrInconsistent) && !errors.Is(err, replica.ErrNotConstructed) {
-			t.Fatalf("the target of a copy: %v", err)
-		}
-		b.Stop(false)
-		b.Start(replica.Standby, 0)
-	}
-}
-
 // A copy of another mirror disk is given up by an operator's word alone.
 func TestForeignDevice(t *testing.T) {
 	c := usual
