@@ -94,9 +94,9 @@ func nobody(err error) bool {
 }
 
 // kill ends the process that listens, as hard as it goes, and waits until it is
-// gone with its last write.
+// gone with its last write. ctx bounds the wait alone: late is better than never.
 func (m *mirror) kill(ctx context.Context) error {
-	pid, err := m.listener(ctx)
+	pid, err := m.listener(context.WithoutCancel(ctx))
 	if err != nil || pid == 0 {
 		return err
 	}
