@@ -1,6 +1,7 @@
 package mirrordisk
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -519,13 +520,18 @@ func isAnswer(err error) bool {
 	return errors.As(err, &e)
 }
 
-// lastWords returns the end of the process's log, for people.
+// lastWords returns why the process ended last, or the end of its log, for people.
 func (m *mirror) lastWords() string {
 	data, err := os.ReadFile(m.logFile().Path)
 	if err != nil {
 		return ""
 	}
-	r := script.Result{Tail: data[max(0, len(data)-script.TailSize):]}
+	data = data[max(0, len(data)-script.TailSize):]
+	if i := bytes.LastIndex(data, []byte("\nerror: ")); i >= 0 {
+		why, _, _ := bytes.Cut(data[i+len("\nerror: "):], []byte("\n"))
+		return fmt.Sprintf(" (%.300s)", why)
+	}
+	r := script.Result{Tail: data}
 	if r.LastLine() == "" {
 		return ""
 	}
