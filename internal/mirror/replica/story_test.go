@@ -353,6 +353,9 @@ func TestStories(t *testing.T) {
 		return
 	}
 	notices, tried, acked, bad := map[string]int{}, map[string]int{}, 0, 0
+	if raced {
+		*seeds /= 6
+	}
 	for seed := uint64(1); seed <= uint64(*seeds) && bad < 3; seed++ {
 		w := story(seed, false)
 		add(notices, w.Notices)
@@ -364,6 +367,9 @@ func TestStories(t *testing.T) {
 		}
 	}
 	t.Logf("%d acknowledged writes; %v; %v", acked, tried, notices)
+	if raced {
+		return
+	}
 	for _, code := range []string{"mirror-disk-copy", "mirror-disk-in-sync", "mirror-disk-lost", "mirror-disk-verified", "mirror-disk-read-failed", "mirror-disk-failed"} {
 		if notices[code] == 0 {
 			t.Errorf("no story had %s, but %v", code, slices.Sorted(maps.Keys(notices)))
