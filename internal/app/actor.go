@@ -43,7 +43,7 @@ var errBusy = errors.New("an earlier step of it has not come back")
 func (a *actor) task(t engine.Task, r *config.Resource) resource.Task {
 	rt := resource.Task{
 		Cluster: a.cluster, Node: a.node, Group: t.Group, Resource: *r, Epoch: t.Epoch,
-		Event: t.Event, Factor: t.Factor, Previous: t.Previous, Cause: t.Cause, Ended: t.Ended, Down: t.Down, Handed: t.Handed,
+		Event: t.Event, Factor: t.Factor, Previous: t.Previous, Cause: t.Cause, Ended: t.Ended, Life: t.Life, Down: t.Down, Handed: t.Handed,
 	}
 	if m, is := t.Mirrors[r.Name]; is {
 		rt.Mirror = &m

@@ -60,7 +60,7 @@ func (d *Daemon) tellMirrors(eff engine.Effects) {
 		return
 	}
 	for _, t := range eff.Mirrors {
-		m.Told(t.Resource, t.Mirror)
+		m.Told(t.Resource, t.Mirror, t.Life)
 	}
 	for _, t := range eff.Refused {
 		m.Refused(t.Resource, t.Why)

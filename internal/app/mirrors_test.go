@@ -22,7 +22,7 @@ type mirrorDriver struct {
 	heard []string
 }
 
-func (m *mirrorDriver) Told(r cluster.ResourceName, s state.Mirror) {
+func (m *mirrorDriver) Told(r cluster.ResourceName, s state.Mirror, _ uint32) {
 	m.heard = append(m.heard, fmt.Sprintf("told %s %v", r, s.InSync))
 }
 

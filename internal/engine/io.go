@@ -188,6 +188,7 @@ type Task struct {
 	Previous cluster.NodeName
 	Cause    cluster.EventID
 	Ended    []cluster.NodeName // of a start: nodes that provably have no right to the group any more and may not know it
+	Life     uint32             // of a step: as MirrorTold.Life
 	Down     []cluster.NodeName // of a start: nodes that are down or have left, with or without such proof
 	Handed   bool               // of a start: the resource was active on Previous, which has confirmed its stop in the same plan
 

@@ -55,7 +55,7 @@ func (m *Machine) begin(name cluster.GroupName, l *localGroup, op plan.Op) {
 		l.began[op.Resource] = m.now
 	}
 	task := l.task(&l.config)
-	task.Mirrors = m.mirrorsOf(&l.config)
+	task.Mirrors, task.Life = m.mirrorsOf(&l.config), m.meta.Incarnation.Order(m.file())
 	if op.Start {
 		task.Ended, task.Down, task.Handed = m.ended(), m.down(), slices.Contains(l.handed, op.Resource)
 	}

@@ -29,7 +29,8 @@ type Mirrorer interface {
 	// Told is called once after the start of the daemon, once in every life of
 	// consensus, and whenever what is agreed on changes. Of two calls the later one
 	// holds, whatever their Rev. m shares nothing with anybody.
-	Told(r cluster.ResourceName, m state.Mirror)
+	// life is of the life of consensus that agreed, as Task.Life.
+	Told(r cluster.ResourceName, m state.Mirror, life uint32)
 	// Refused says that the latest MirrorAsk about the resource has come to
 	// nothing and is not repeated: the group is another node's, or it would leave
 	// no complete copy. What waits for it must fail.

@@ -25,6 +25,7 @@ type Task struct {
 	Previous cluster.NodeName   // CLP_SERVER_PREV; "" if the group ran nowhere before
 	Cause    cluster.EventID    // TASUKI_CAUSE of every program that runs for it
 	Ended    []cluster.NodeName // of a start: nodes whose right to the group has provably ended, also if they do not know it
+	Life     uint32             // of consensus, higher than of those that yielded to it: epochs are counted within one
 	Down     []cluster.NodeName // of a start: nodes that are down or have left, with or without such proof: nobody is to be waited for
 	Handed   bool               // of a start: it was active on Previous, which has confirmed its stop in the same plan
 	Mirror   *state.Mirror      // of a start, stop or force of a mirror disk: what is agreed on about it

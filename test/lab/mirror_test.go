@@ -326,3 +326,52 @@ func TestMirrorDamagedMeta(t *testing.T) {
 	}
 	written(t, s, w, begun)
 }
+
+// Two nodes and nothing else, of which both go on when they are cut apart: both
+// write. When they meet again one of them stops, both copies are kept as they are,
+// and nothing is copied until an operator names the one whose writes are given up.
+func TestMirrorSplitBrain(t *testing.T) {
+	pair := strings.Replace(mirrorFile, "  w: {addresses: [10.20.2.3, 10.20.1.3], witness: true}\n", "", 1) + "arbitration: [none]\n"
+	l := up(t, "witness")
+	s := &demo.Stage{Lab: l, Guests: []string{"n1", "n2"}, Client: "client", URL: "http://10.20.1.50/", Group: "g", Resource: "web", Mirror: true}
+	for _, m := range s.Guests {
+		must(t, s.Scripts(t.Context(), m))
+	}
+	must(t, s.Cluster(t.Context(), []byte(pair), quiet, s.Guests...))
+	inSync(t, s)
+	must(t, l.Cut(t.Context(), "n1", "n2"))
+	for _, n := range s.Guests {
+		must(t, s.Until(t.Context(), n+" goes on alone and writes", func() (bool, error) {
+			st, err := s.Status(t.Context(), n)
+			return err == nil && string(owner(st, "g")) == n && groupOnline(st), nil
+		}))
+		do(t, s, n, "sh", "-ec", "echo "+n+" >/data/only-here; sync")
+	}
+	must(t, l.HealAll(t.Context()))
+	var m api.Mirror
+	must(t, s.Until(t.Context(), "the split brain is seen", func() (bool, error) {
+		st, err := s.Status(t.Context(), "n1")
+		if err != nil || len(st.Mirrors) != 1 || !groupOnline(st) {
+			return false, nil
+		}
+		m = st.Mirrors[0]
+		return m.Copies[0].State == api.MirrorSplit || m.Copies[1].State == api.MirrorSplit, nil
+	}))
+	keeps := string(m.Owner)
+	gives := other(m.Owner)
+	t.Logf("%s goes on, the copy of %s is kept aside: %s", keeps, gives, do(t, s, keeps, "tasuki", "mirror", "status"))
+	stays(t, s, keeps, 2*time.Second)
+	if got := do(t, s, keeps, "cat", "/data/only-here"); got != keeps+"\n" {
+		t.Errorf("%s has %q", keeps, got)
+	}
+	if _, text := fails(t, s, keeps, "tasuki", "mirror", "resolve", "md", "--discard", gives, "--cluster-name", "wrong", "--reason", "a test"); !strings.Contains(text, "hint:") {
+		t.Errorf("%s", text)
+	}
+	do(t, s, keeps, "tasuki", "mirror", "resolve", "md", "--discard", gives, "--cluster-name", "mirrored", "--reason", "a test")
+	inSync(t, s)
+	do(t, s, keeps, "tasuki", "group", "move", "g", "--to", gives)
+	inSync(t, s)
+	if got := do(t, s, gives, "cat", "/data/only-here"); got != keeps+"\n" {
+		t.Errorf("after the copy %s has %q", gives, got)
+	}
+}

@@ -115,7 +115,8 @@ const (
 	// Freeze holds every request of the kernel until Thaw.
 	Freeze Verb = "freeze"
 	Thaw   Verb = "thaw"
-	// Told brings what the cluster has agreed on: Set, Victim, Paused.
+	// Told brings what the cluster has agreed on: Set, Victim, Paused. With an Epoch
+	// nothing of an earlier one counts any more.
 	Told Verb = "told"
 	// Assigned tells a standby in which epoch the other node owns the group.
 	Assigned Verb = "assigned"

@@ -102,6 +102,7 @@ func (s *Server) told(r control.Request) {
 	}
 	victim := map[string]replica.Side{control.VictimSelf: replica.Self, control.VictimPeer: replica.Peer}[r.Victim]
 	s.step(func(c *replica.Core) {
+		c.Assigned(r.Epoch)
 		c.Told(replica.Set{Self: r.Set.Self, Peer: r.Set.Peer, Rev: r.Set.Rev})
 		c.Ordered(victim, r.Paused)
 	})

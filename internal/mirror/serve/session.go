@@ -86,6 +86,9 @@ func (ses *session) worn() bool {
 // post sends a frame on the control connection, in order and without waiting. Who
 // does not read that many is gone.
 func (ses *session) post(f wire.Frame, payload []byte) {
+	if ses.epoch != 0 {
+		f.Epoch = ses.epoch // as it was greeted, whatever is known since
+	}
 	f.Payload = uint32(len(payload))
 	select {
 	case ses.out <- framed{f, payload}:

@@ -174,10 +174,10 @@ func otherOf(nodes []cluster.NodeName, n cluster.NodeName) cluster.NodeName {
 
 // Told implements resource.Mirrorer: it is passed on to the process, again
 // whenever that starts anew.
-func (d *Driver) Told(r cluster.ResourceName, s state.Mirror) {
+func (d *Driver) Told(r cluster.ResourceName, s state.Mirror, life uint32) {
 	m := d.mirror(r)
 	m.mu.Lock()
-	m.told = &s
+	m.told, m.life = &s, life
 	m.mu.Unlock()
 	m.stir()
 }

@@ -21,7 +21,7 @@ import (
 
 func TestWhatWasAgreedOnReachesEveryProcess(t *testing.T) {
 	n := newNode(t, nil)
-	n.Told("md", state.Mirror{InSync: []cluster.NodeName{"a", "b"}, Rev: 3, Victim: "b", Paused: &state.Paused{}}) // before Follow
+	n.Told("md", state.Mirror{InSync: []cluster.NodeName{"a", "b"}, Rev: 3, Victim: "b", Paused: &state.Paused{}}, 0) // before Follow
 	p := n.serve(nil)
 	n.follow()
 	want := control.Request{Do: control.Told, Set: &control.Set{Self: true, Peer: true, Rev: 3}, Victim: control.VictimPeer, Paused: true}
@@ -32,7 +32,7 @@ func TestWhatWasAgreedOnReachesEveryProcess(t *testing.T) {
 	}
 	until(t, "the first word", told)
 	want = control.Request{Do: control.Told, Set: &control.Set{Peer: true, Rev: 2}, Victim: control.VictimSelf}
-	n.Told("md", state.Mirror{InSync: []cluster.NodeName{"b"}, Rev: 2, Victim: "a"}) // a new life of consensus has an older one
+	n.Told("md", state.Mirror{InSync: []cluster.NodeName{"b"}, Rev: 2, Victim: "a"}, 0) // a new life of consensus has an older one
 	until(t, "a change", told)
 	p.die()
 	p = n.serve(nil)
@@ -170,7 +170,7 @@ func TestOrders(t *testing.T) {
 	p := n.serve(nil)
 	n.follow()
 	tell := func(rev uint64, o *state.MirrorOrder) {
-		n.Told("md", state.Mirror{InSync: []cluster.NodeName{"a", "b"}, Rev: rev, Order: o})
+		n.Told("md", state.Mirror{InSync: []cluster.NodeName{"a", "b"}, Rev: rev, Order: o}, 0)
 		until(t, "that it was told", func() bool { got, _ := p.asked(control.Told); return got.Set != nil && got.Set.Rev == rev })
 	}
 	tell(3, &state.MirrorOrder{Serial: 3, Kind: state.OrderFull}) // from before this boot

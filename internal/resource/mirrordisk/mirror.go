@@ -55,6 +55,7 @@ type mirror struct {
 	spec    *control.Spec     // as the file wants it; nil: it is not in the file
 	settled *control.Spec     // that the process is known to go by
 	told    *state.Mirror     // as agreed
+	life    uint32            // in which that was
 	client  *control.Client   // of run; nil while the process is not reached
 	keeper  chan struct{}     // closed when the keeper that was started here has ended; nil: none
 	active  *activation       // nil: nobody needs to hear of a failure
@@ -320,18 +321,25 @@ func (t *talk) pass(ctx context.Context) error {
 		return err
 	}
 	t.mu.Lock()
-	told := t.told
+	told, life := t.told, t.life
 	t.settled = spec
 	t.mu.Unlock()
 	if told == nil || told == t.sent {
 		return nil
 	}
-	if _, err := t.c.Do(ctx, t.words(told)); err != nil {
+	words := t.words(told)
+	words.Epoch = epochOf(life, 0)
+	if _, err := t.c.Do(ctx, words); err != nil {
 		return err
 	}
 	t.sent = told
 	return t.order(ctx, s, told)
 }
+
+// epochOf puts the life of consensus before the epoch that was counted within it:
+// two nodes that were parted have both counted, and whose life yielded must not
+// have the higher number.
+func epochOf(life uint32, e cluster.Epoch) uint64 { return uint64(life)<<32 | uint64(uint32(e)) }
 
 // words is what is agreed on, as this copy sees it.
 func (m *mirror) words(a *state.Mirror) control.Request {

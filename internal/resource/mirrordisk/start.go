@@ -113,7 +113,7 @@ func (m *mirror) await(ctx context.Context) (s control.Status, err error) {
 func (m *mirror) activate(ctx context.Context, t resource.Task) (device string, err error) {
 	self, peer, is := t.Node, otherOf(t.Group.Nodes, t.Node), t.Mirror
 	r := control.Request{
-		Do: control.Activate, Epoch: uint64(t.Epoch), Set: &control.Set{Self: is.Has(self), Peer: is.Has(peer), Rev: is.Rev},
+		Do: control.Activate, Epoch: epochOf(t.Life, t.Epoch), Set: &control.Set{Self: is.Has(self), Peer: is.Has(peer), Rev: is.Rev},
 		// Who handed the group over has stopped it, and its copy goes on receiving.
 		PeerDown:  slices.Contains(t.Down, peer) && !t.Handed,
 		Construct: len(is.InSync) == 0,
@@ -193,8 +193,8 @@ func (d *Driver) Check(ctx context.Context, t resource.Task) (bool, error) {
 		return false, nil
 	case s.Frozen || m.isFrozen():
 		return false, fmt.Errorf("mirror disk %s was isolated by an earlier daemon", m.name)
-	case s.Epoch > uint64(t.Epoch):
-		return false, fmt.Errorf("mirror disk %s is active in epoch %d, and the group is in %d", m.name, s.Epoch, t.Epoch)
+	case uint32(s.Epoch) > uint32(t.Epoch):
+		return false, fmt.Errorf("mirror disk %s is active in epoch %d, and the group is in %d", m.name, uint32(s.Epoch), t.Epoch)
 	case s.Broken != "":
 		return false, fmt.Errorf("the copy of mirror disk %s has failed: %s", m.name, s.Broken)
 	}

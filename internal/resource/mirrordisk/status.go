@@ -73,7 +73,7 @@ func (m *mirror) tell(ctx context.Context) {
 			m.d.notice(group, m.name, cluster.Level(n.Level), n.Code, "", "%s", n.Text)
 		}
 		if ask != nil {
-			m.d.o.Ask(resource.MirrorAsk{Resource: m.name, Epoch: cluster.Epoch(ask.Epoch), Base: ask.Rev, InSync: m.names(ask.Set, peer), Why: ask.Why})
+			m.d.o.Ask(resource.MirrorAsk{Resource: m.name, Epoch: cluster.Epoch(uint32(ask.Epoch)), Base: ask.Rev, InSync: m.names(ask.Set, peer), Why: ask.Why})
 		}
 		if fresh {
 			m.tellStatus(s, peer)
