@@ -22,8 +22,8 @@ func (o Outage) Length() time.Duration { return o.To.Sub(o.From) }
 const noise = 50 * time.Millisecond
 
 // outages returns the times from a request that was answered to the next
-// answer that are longer than least, in their order. A success that hung is
-// judged by when it was answered: what waits in a queue has no service.
+// answer that are longer than least, in their order and not yet counted. A success
+// that hung is judged by when it was answered: what waits in a queue has no service.
 func outages(samples []Sample, least time.Duration) []Outage {
 	var good []Sample
 	for _, s := range samples {
@@ -47,7 +47,6 @@ func outages(samples []Sample, least time.Duration) []Outage {
 			floor = o.To
 		}
 		if o.Length() > least {
-			o.count(samples)
 			out = append(out, o)
 		}
 		if s.Sent.After(last.Sent) {
@@ -75,6 +74,7 @@ func longest(samples []Sample, at time.Time) (longest Outage, found bool) {
 			longest, found = o, true
 		}
 	}
+	longest.count(samples)
 	return longest, found
 }
 
@@ -83,6 +83,7 @@ func longest(samples []Sample, at time.Time) (longest Outage, found bool) {
 func others(samples []Sample, at time.Time, than Outage) []Outage {
 	var out []Outage
 	for _, o := range outages(samples, noise) {
+		o.count(samples)
 		if o.To.After(at) && o != than && o.Failed > 0 {
 			out = append(out, o)
 		}
