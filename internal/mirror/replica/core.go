@@ -614,6 +614,7 @@ func (c *Core) Demote() {
 
 func (c *Core) demoted() {
 	c.spoil()
+	c.phase = min(c.phase, greeted) // who ends the session has not lost the other copy
 	c.hangUp("this copy is no longer active")
 	c.failWaiting()
 	c.role, c.ask, c.gone = Standby, nil, false
