@@ -451,6 +451,9 @@ func (w *World) startWhole(g cluster.GroupName) {
 		}
 		if bad(d.Hosts[0]) && bad(d.Hosts[1]) {
 			d.given = true
+			if d.Hosts[1].Blank() {
+				at = 1
+			}
 			d.ask("", admission.Ask{Kind: admission.MirrorInvalidate, Node: d.nodes[at].name})
 		}
 		w.askAny("", admission.Ask{Kind: admission.GroupClear, Group: g})

@@ -251,11 +251,12 @@ type tally struct {
 	hours   float64
 	faults  map[Kind]int
 	told    map[string]int // by code
+	acked   int            // writes to mirror disks
 }
 
 // outcomes are the lines of the operator's log that say how far a story went.
 var outcomes = []string{"isolated", "restored", "node-down", "solo", "yield", "fence-done", "fence-failed", "fence-lied",
-	"group-not-isolated", "final-action", "group-held", "node-quarantined", "maintenance-on"}
+	"group-not-isolated", "mirror-constructed", "mirror-out", "mirror-in", "mirror-forced", "mirror-refused", "final-action", "group-held", "node-quarantined", "maintenance-on"}
 
 func (y *tally) add(name string, terrain Terrain, faults []Fault, w *World) {
 	y.mu.Lock()
@@ -266,6 +267,9 @@ func (y *tally) add(name string, terrain Terrain, faults []Fault, w *World) {
 	if w != nil {
 		for i := range w.Log {
 			y.told[w.Log[i].Code]++
+		}
+		for _, d := range w.disks {
+			y.acked += d.Acked
 		}
 	}
 	y.stories[name]++
@@ -289,6 +293,7 @@ func (y *tally) print(t *testing.T, took time.Duration) {
 	for _, k := range slices.Sorted(maps.Keys(y.faults)) {
 		t.Logf("  %-15s %7d times", k, y.faults[k])
 	}
+	t.Logf("  %-18s %7d acknowledged", "disk writes", y.acked)
 	for _, code := range outcomes {
 		t.Logf("  %-18s %7d lines of the log", code, y.told[code])
 	}
