@@ -22,7 +22,10 @@ type lone struct {
 
 // active returns the active copy of a device of one extent, whose other copy
 // counts if peer says so.
-func active(t *testing.T, peer bool) *lone {
+func active(t *testing.T, peer bool) *lone { return activeOf(t, peer, false) }
+
+// activeOf is active of a copy whose generation the other one may have.
+func activeOf(t *testing.T, peer, shared bool) *lone {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(1, 2))
 	o := replica.Options{
@@ -30,7 +33,7 @@ func active(t *testing.T, peer bool) *lone {
 		Capacity: meta.ExtentSize, SectorSize: 512, Role: replica.Active, Epoch: 5, Set: replica.Set{Self: true, Peer: peer, Rev: 1}, Session: 1, Random: rng.Uint64,
 		Window: 1 << 20, Patience: time.Second, LogCapacity: 2 * replica.MaxRange / meta.ExtentSize, InitialCopy: true,
 	}
-	o.Super.Since = 1
+	o.Super.Since, o.Super.Shared = 1, shared
 	c, err := replica.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -236,5 +239,20 @@ func TestAbortAsksNothing(t *testing.T) {
 	l.Tick(time.Minute, 1)
 	if n := l.count(replica.DoAsk); n != 0 || l.count(replica.DoComplete) != 1 || l.Status().Marked != 4096 {
 		t.Errorf("%d asks, %+v", n, l.Status())
+	}
+}
+
+// A process that finds that the other copy is out asks once more before it goes on
+// alone: what the one before it asked for may still be on its way.
+func TestAloneIsAskedForAnew(t *testing.T) {
+	l := activeOf(t, false, true)
+	l.Told(replica.Set{Self: true, Rev: 2})
+	if n := l.count(replica.DoAsk); n != 1 || len(l.Status().Super.Ancestors) != 0 {
+		t.Fatalf("%d asks, %+v", n, l.Status())
+	}
+	l.Told(replica.Set{Self: true, Rev: 3})
+	l.carry()
+	if len(l.Status().Super.Ancestors) != 1 {
+		t.Errorf("%+v", l.Status())
 	}
 }
