@@ -87,7 +87,7 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return admitNode(s, a)
 	case MaintainOn, MaintainOff:
 		return admitMaintenance(s, a)
-	case MirrorForce, MirrorAcknowledge, MirrorResolve, MirrorBreak, MirrorResume, MirrorCopy, MirrorVerify, MirrorInvalidate:
+	case MirrorForce, MirrorAcknowledge, MirrorResolve, MirrorBreak, MirrorResume, MirrorCopy, MirrorVerify, MirrorGrow, MirrorInvalidate:
 		return admitMirror(s, a)
 	case ConfigApply:
 		return admitConfig(s, a)

@@ -21,6 +21,7 @@ const (
 	MirrorResume      Kind = "mirror-resume"      //
 	MirrorCopy        Kind = "mirror-copy"        // what differs, or with Thorough everything
 	MirrorVerify      Kind = "mirror-verify"      // both copies are compared; with Thorough what differs is copied
+	MirrorGrow        Kind = "mirror-grow"        // the new size of data devices that have grown is used
 	MirrorInvalidate  Kind = "mirror-invalidate"  // Node's copy does not count as complete, though it looks so
 )
 
@@ -101,7 +102,7 @@ func (x *mirrorAsk) unfitting() *api.Error {
 		return x.unforceable()
 	case MirrorResolve, MirrorInvalidate:
 		return x.undiscardable()
-	case MirrorCopy, MirrorVerify:
+	case MirrorCopy, MirrorVerify, MirrorGrow:
 		return x.uncopyable()
 	case MirrorAcknowledge:
 		if x.m.Forced == nil {
@@ -150,6 +151,8 @@ func (x *mirrorAsk) uncopyable() *api.Error {
 	switch {
 	case x.gs.Owner == "":
 		return refuse("not-active", fmt.Sprintf("tasuki group start %s", x.g.Name), "group %s is not active, and only an active copy is copied from", x.g.Name)
+	case x.Kind == MirrorGrow && !complete:
+		return refuse("not-in-sync", "tasuki mirror status shows how far it is", "one copy of %s is out of date: it grows when both are complete", x.Resource)
 	case x.Kind == MirrorVerify && !complete:
 		return refuse("not-in-sync", "tasuki mirror status shows how far it is", "one copy of %s is out of date: there is nothing to compare", x.Resource)
 	case x.Kind == MirrorCopy && !x.Thorough && complete:
@@ -178,6 +181,8 @@ func (x *mirrorAsk) means() (state.MirrorVerb, string) {
 			return state.MirrorVerb(state.OrderFull), fmt.Sprintf("a full copy of %s is ordered", x.Resource)
 		}
 		return state.MirrorVerb(state.OrderResync), fmt.Sprintf("a copy of what differs of %s is ordered", x.Resource)
+	case MirrorGrow:
+		return state.MirrorVerb(state.OrderGrow), fmt.Sprintf("%s grows to the size that both data devices have now, which the log tells; then grow the file system on it", x.Resource)
 	}
 	if x.Thorough {
 		return state.MirrorVerb(state.OrderVerifyRepair), fmt.Sprintf("a comparison of %s is ordered; what differs is copied from the active copy", x.Resource)

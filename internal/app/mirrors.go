@@ -78,7 +78,7 @@ func (d *Daemon) followDrivers(f *config.File) {
 }
 
 var mirrorKinds = map[string]admission.Kind{
-	"break": admission.MirrorBreak, "resume": admission.MirrorResume, "copy": admission.MirrorCopy, "verify": admission.MirrorVerify,
+	"break": admission.MirrorBreak, "resume": admission.MirrorResume, "copy": admission.MirrorCopy, "verify": admission.MirrorVerify, "grow": admission.MirrorGrow,
 	"invalidate": admission.MirrorInvalidate, "force": admission.MirrorForce, "acknowledge": admission.MirrorAcknowledge, "resolve": admission.MirrorResolve,
 }
 
@@ -87,7 +87,7 @@ var mirrorKinds = map[string]admission.Kind{
 func (d *Daemon) Mirror(ctx context.Context, author string, r cluster.ResourceName, verb string, op api.MirrorOp) (api.Begun, error) {
 	kind, known := mirrorKinds[verb]
 	if !known {
-		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a mirror disk cannot be asked to %s", verb), Hint: "break, resume, copy, verify, invalidate, force, acknowledge, resolve"}
+		return api.Begun{}, &api.Error{Code: "unknown-verb", Message: fmt.Sprintf("a mirror disk cannot be asked to %s", verb), Hint: "break, resume, copy, verify, grow, invalidate, force, acknowledge, resolve"}
 	}
 	a, err := d.newAsk(kind, op.ID, op.Cause)
 	if err != nil {

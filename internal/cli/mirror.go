@@ -41,6 +41,9 @@ this it happens by itself as soon as both see each other.`, "  tasuki mirror cop
 	{verbOf: verbOf{"verify", "Compare both copies while they are in use", `Compare the checksums of both copies, while the active one is in use. What differs
 is told in the log; with --repair it is copied from the active copy.`, "  tasuki mirror verify md\n  tasuki mirror verify md --repair"},
 		thorough: "repair", thoroIs: "copy what differs from the active copy"},
+	{verbOf: verbOf{"grow", "Take data devices that have grown into use", `After the data device has been enlarged on both nodes, have the mirror disk use all of
+it, while it is in use. What is new is copied. Then grow the file system on it, on the
+active node: resize2fs /dev/tasuki/md, or xfs_growfs and the mount point.`, "  tasuki mirror grow md"}},
 	{verbOf: verbOf{"invalidate", "Declare a copy out of date although it looks complete", `Declare that a copy is not complete although it looks so, for example because its
 disk was restored from an image. It cannot take over until everything that differs
 has been copied; tasuki mirror copy --full copies everything.`, `  tasuki mirror invalidate md --node CLP-2 --reason "its disk was restored"`},

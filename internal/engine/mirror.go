@@ -398,6 +398,7 @@ func (m *Machine) narrateOperation(c *state.OperateMirror) {
 var orders = map[state.MirrorOrderKind]string{
 	state.OrderResync: "copy what differs", state.OrderFull: "copy everything",
 	state.OrderVerify: "compare both copies", state.OrderVerifyRepair: "compare both copies and copy what differs",
+	state.OrderGrow: "grow to the size of the data devices",
 }
 
 // list puts names into words.

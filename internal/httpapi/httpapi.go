@@ -312,7 +312,7 @@ func (s *server) acting() {
 		Verb   string `path:"verb"`
 		Body   api.MirrorOp
 	}
-	register(s, insiders, "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, invalidate, force, acknowledge or resolve a mirror disk", func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
+	register(s, insiders, "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, grow, invalidate, force, acknowledge or resolve a mirror disk", func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
 		return answer(s.b.Mirror(ctx, CallerOf(ctx).Name, cluster.ResourceName(i.Mirror), i.Verb, i.Body))
 	})
 	type nodeIn struct {

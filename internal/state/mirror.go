@@ -56,13 +56,15 @@ type MirrorOrder struct {
 // MirrorOrderKind names what is ordered.
 type MirrorOrderKind string
 
-// The orders: copy what differs, copy everything, compare both copies, and
-// compare them and copy what differs from the active one.
+// The orders: copy what differs, copy everything, compare both copies,
+// compare them and copy what differs from the active one, and take more of data
+// devices that have grown into use.
 const (
 	OrderResync       MirrorOrderKind = "resync"
 	OrderFull         MirrorOrderKind = "full"
 	OrderVerify       MirrorOrderKind = "verify"
 	OrderVerifyRepair MirrorOrderKind = "verify-repair"
+	OrderGrow         MirrorOrderKind = "grow"
 )
 
 // SetMirror is what the owner of a group asks for: another in-sync set, or the
@@ -275,7 +277,7 @@ func (s *State) operateMirror(c OperateMirror) bool {
 			return false
 		}
 		m.Paused = nil
-	case MirrorVerb(OrderResync), MirrorVerb(OrderFull), MirrorVerb(OrderVerify), MirrorVerb(OrderVerifyRepair):
+	case MirrorVerb(OrderResync), MirrorVerb(OrderFull), MirrorVerb(OrderVerify), MirrorVerb(OrderVerifyRepair), MirrorVerb(OrderGrow):
 		m.Order = &MirrorOrder{Serial: s.MirrorSeq + 1, Kind: MirrorOrderKind(c.Verb), Author: c.Author, Time: c.Time}
 	default: // of a newer version
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -374,4 +375,31 @@ func TestMirrorSplitBrain(t *testing.T) {
 	if got := do(t, s, gives, "cat", "/data/only-here"); got != keeps+"\n" {
 		t.Errorf("after the copy %s has %q", gives, got)
 	}
+}
+
+// The data devices are enlarged on both nodes while the disk is in use. To grow the
+// file system on it too takes a privilege that machines of a lab may lack.
+func TestMirrorGrows(t *testing.T) {
+	s, w := mirrored(t, strings.Replace(mirrorFile, "fs: ext3", "fs: ext4", 1))
+	begun := time.Now()
+	for _, n := range []string{"n1", "n2"} {
+		m, err := s.Lab.Machine(t.Context(), n)
+		must(t, err)
+		for _, d := range m.Disks {
+			if d.Name == "sda4" {
+				must(t, os.Truncate(d.File, 320<<20))
+				if out, err := exec.Command("losetup", "-c", d.Device).CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+			}
+		}
+	}
+	active := string(s.Active(t.Context(), "n1"))
+	do(t, s, active, "tasuki", "mirror", "grow", "md")
+	told(t, s, active, "mirror-disk-grown", fmt.Sprint(320<<20))
+	inSync(t, s)
+	if size := strings.TrimSpace(do(t, s, active, "blockdev", "--getsize64", device)); size != fmt.Sprint(320<<20) {
+		t.Errorf("the block device has %s bytes", size)
+	}
+	written(t, s, w, begun)
 }

@@ -443,6 +443,8 @@ func (t *talk) order(ctx context.Context, s control.Status, a *state.Mirror) err
 			r.Do = control.Verify
 		case state.OrderVerifyRepair:
 			r.Do, r.Thorough = control.Verify, true
+		case state.OrderGrow:
+			r.Do = control.Grow
 		}
 		_, err := t.c.Do(ctx, r)
 		switch {
