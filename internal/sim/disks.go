@@ -444,20 +444,29 @@ func (w *World) startWhole(g cluster.GroupName) {
 		if d.group != g || d.Hosts[0].Active() || d.Hosts[1].Active() {
 			continue
 		}
-		bad := func(h *mirrortest.Host) bool { return !h.On() || h.Blank() || h.Core.Status().Super.Failed }
+		made := func(h *mirrortest.Host) bool { return h.On() && h.Core.Status().Super.Constructed }
+		bad := func(h *mirrortest.Host) bool { return !made(h) || h.Core.Status().Super.Failed }
 		at := slices.IndexFunc(d.Hosts[:], bad)
 		if at < 0 {
 			continue
 		}
-		if bad(d.Hosts[0]) && bad(d.Hosts[1]) {
-			d.given = true
-			if d.Hosts[1].Blank() {
-				at = 1
-			}
-			d.ask("", admission.Ask{Kind: admission.MirrorInvalidate, Node: d.nodes[at].name})
+		start := func() {
+			w.askAny("", admission.Ask{Kind: admission.GroupClear, Group: g})
+			w.askAny("", admission.Ask{Kind: admission.GroupStart, Group: g, To: d.nodes[1-at].name})
 		}
-		w.askAny("", admission.Ask{Kind: admission.GroupClear, Group: g})
-		w.askAny("", admission.Ask{Kind: admission.GroupStart, Group: g, To: d.nodes[1-at].name})
+		if !bad(d.Hosts[0]) || !bad(d.Hosts[1]) {
+			start()
+			continue
+		}
+		d.given = true
+		if !made(d.Hosts[1]) {
+			at = 1
+		}
+		w.askAny("", admission.Ask{Kind: admission.GroupStop, Group: g})
+		w.after(time.Second, func() {
+			d.ask("", admission.Ask{Kind: admission.MirrorInvalidate, Node: d.nodes[at].name})
+			start()
+		})
 	}
 }
 
