@@ -365,7 +365,7 @@ func (w *World) meddleDisk(f Fault) {
 		w.after(f.For, func() { *what = 0 })
 	case DiskNew:
 		// Of a pair that was parted only one knows what counts in the end.
-		if a := d.Hosts[1-i]; !d.forks && a.Active() && a.Core.Status().Set.Self && d.Counts(a) && !h.Active() && w.nodes[f.A] == d.nodes[i] {
+		if a := d.Hosts[1-i]; !d.forks && a.Active() && a.Core.Status().Set.Self && d.Counts(a) && d.Counts(h) && !h.Active() && w.nodes[f.A] == d.nodes[i] {
 			w.Crash(f.A)
 			h.Replace()
 			w.after(f.For+time.Millisecond, func() { w.revive(f.A) })
