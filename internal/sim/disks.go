@@ -378,6 +378,9 @@ func (w *World) meddleDisk(f Fault) {
 		if a.Kind == admission.MirrorInvalidate || a.Kind == admission.MirrorForce {
 			a.Node = d.nodes[i].name
 		}
+		if a.Kind == admission.MirrorForce && (!h.On() || !h.Core.Status().Super.Constructed) {
+			return // nobody forces what has nothing on it
+		}
 		d.ask(f.A, a)
 	}
 }
