@@ -128,9 +128,6 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// errQuit ends the process: a standby's for good, an active one's to start anew.
-var errQuit = errors.New("told to end")
-
 func open(o Options) (*Server, error) {
 	spec, err := control.ReadSpec(o.Dir)
 	if err != nil {
