@@ -528,7 +528,7 @@ func (m *Machine) bound(msg *raftpb.Message) bool {
 		for _, n := range down {
 			free := m.now >= m.voter.Bound(n, m.timing().Lease)
 			if n == m.self { // no promise to ourselves, but we must be harmless first
-				free = len(m.activeGroups()) == 0 || m.isolated
+				free = len(m.activeGroups()) == 0 || m.isolated && m.now >= m.harmlessBy
 			}
 			if !free && e.GetIndex() > msg.GetCommit() { // else a majority has agreed to it already
 				m.declined[n] = m.now
