@@ -54,7 +54,9 @@ type MirrorCopy struct {
 	Writes     int64            `json:"writes,omitempty"` // what is written on the block device, in bytes per second
 	Device     string           `json:"device,omitempty"` // the block device, on the active node
 	Generation string           `json:"generation,omitempty"`
-	Since      time.Time        `json:"since,omitzero"` // of State
+	Began      time.Time        `json:"began,omitzero"`   // when that generation of the data did: the copy went on alone then, or was made
+	Written    time.Time        `json:"written,omitzero"` // when this copy last wrote as the active one, about
+	Since      time.Time        `json:"since,omitzero"`   // of State
 }
 
 // Roles of a copy.

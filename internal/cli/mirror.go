@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,7 +58,8 @@ the cluster must be typed, and the reason stays in sight until it is acknowledge
 	{verbOf: verbOf{"acknowledge", "Take note that a copy was forced", `Take the note out of tasuki status that a copy was forced. It changes nothing else.`, "  tasuki mirror acknowledge md"}},
 	{verbOf: verbOf{"resolve", "Decide a split brain: whose writes are given up", `After a split brain, both copies have writes that the other does not have. Nothing is
 copied until somebody decides whose are given up. They are overwritten by what the
-other copy has, so look at both first. The name of the cluster must be typed.`,
+other copy has, so look at both first: without --discard both are shown beside each
+other. The name of the cluster must be typed.`,
 		`  tasuki mirror resolve md --discard CLP-2 --cluster-name VMcluster --reason "CLP-2 had no clients"`},
 		node: "discard", nodeIs: "whose writes are given up", reason: true, confirm: true},
 }
@@ -117,7 +119,7 @@ func (p *program) changeMirror(v mirrorVerb) *cobra.Command {
 		RunE: func(cmd *cobra.Command, a []string) error {
 			switch {
 			case v.node == "discard" && op.Node == "":
-				return usageError{fmt.Errorf("say whose writes are given up: --discard NODE")}
+				return p.histories(cmd.Context(), a[0])
 			case v.confirm && op.Reason == "":
 				return usageError{fmt.Errorf("say why, for the log and for the others who see it: --reason TEXT")}
 			}
@@ -148,6 +150,46 @@ func (p *program) changeMirror(v mirrorVerb) *cobra.Command {
 	return p.jsonFlag(c)
 }
 
+// histories shows both copies beside each other, for whoever has to decide whose
+// writes are given up.
+func (p *program) histories(ctx context.Context, name string) error {
+	s, err := p.client().Status(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(s.Mirrors, func(m api.Mirror) bool { return string(m.Name) == name })
+	if i < 0 {
+		return noSuchMirror(name, &s)
+	}
+	m := &s.Mirrors[i]
+	for _, line := range []struct {
+		what string
+		of   func(c *api.MirrorCopy) string
+	}{
+		{"", func(c *api.MirrorCopy) string { return string(c.Node) }},
+		{"is", func(c *api.MirrorCopy) string { return copyInWords(m, c) }},
+		{"generation", func(c *api.MirrorCopy) string { return c.Generation }},
+		{"went on alone", func(c *api.MirrorCopy) string { return moment(c.Began) }},
+		{"last wrote", func(c *api.MirrorCopy) string { return moment(c.Written) }},
+		{"has changed since", func(c *api.MirrorCopy) string { return size(c.Dirty) }},
+	} {
+		fmt.Fprintf(p.out, "  %-18s", line.what)
+		for k := range m.Copies {
+			fmt.Fprintf(p.out, "  %-30s", line.of(&m.Copies[k]))
+		}
+		fmt.Fprintln(p.out)
+	}
+	fmt.Fprintf(p.out, "\nThe files of the copy that is not active can be looked at: stop the daemon on its node, and\nmount its data partition there, with -o ro,noload for ext3 and ext4, ro,norecovery for xfs.\n\n")
+	return usageError{fmt.Errorf("say whose writes are given up: --discard NODE")}
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "not known"
+	}
+	return t.Local().Format("2006/01/02 15:04:05")
+}
+
 // printMirror prints a mirror disk, a line for each copy, and what an operator
 // decided with the command that ends it.
 func (p *program) printMirror(m *api.Mirror, w int) {
@@ -167,7 +209,7 @@ func (p *program) printMirror(m *api.Mirror, w int) {
 		}
 		fmt.Fprintln(p.out)
 	}
-	when := func(t time.Time) string { return t.Local().Format("2006/01/02 15:04:05") }
+	when := moment
 	if f := m.Forced; f != nil {
 		fmt.Fprintf(p.out, "    %s on %s since %s (%s: %s): take note of it with tasuki mirror acknowledge %s\n", p.paint(false, "forced"), f.Node, when(f.Since), f.Author, f.Why, m.Name)
 	}

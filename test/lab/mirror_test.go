@@ -365,6 +365,9 @@ func TestMirrorSplitBrain(t *testing.T) {
 	if got := do(t, s, keeps, "cat", "/data/only-here"); got != keeps+"\n" {
 		t.Errorf("%s has %q", keeps, got)
 	}
+	if _, text := fails(t, s, keeps, "tasuki", "mirror", "resolve", "md"); !strings.Contains(text, "went on alone") || !strings.Contains(text, "--discard") {
+		t.Errorf("%s", text)
+	}
 	if _, text := fails(t, s, keeps, "tasuki", "mirror", "resolve", "md", "--discard", gives, "--cluster-name", "wrong", "--reason", "a test"); !strings.Contains(text, "hint:") {
 		t.Errorf("%s", text)
 	}

@@ -165,7 +165,7 @@ func (m *mirror) tellStatus(s control.Status, peer cluster.NodeName) {
 // copyOf puts what a copy says of itself into the words of the interface.
 func copyOf(s control.Status, peer cluster.NodeName) api.MirrorCopy {
 	c := api.MirrorCopy{
-		Role: s.Role, Connected: s.Connected, Dirty: s.Dirty, Size: s.Size, Device: s.Device, Generation: s.Generation,
+		Role: s.Role, Connected: s.Connected, Dirty: s.Dirty, Size: s.Size, Device: s.Device, Generation: s.Generation, Began: s.Since, Written: s.Written,
 		State: stateOf(s), Text: textOf(s, peer),
 	}
 	if s.Total > 0 {
