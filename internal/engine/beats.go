@@ -439,7 +439,7 @@ func (m *Machine) mayStartAlone() bool {
 			return false // it lives another life of consensus: one of us is about to yield
 		}
 		m.fenceFirst(n, true)
-		if ruling, _ := m.rule(n); ruling != quorum.GoOn {
+		if ruling, _ := m.rule(n); ruling != quorum.GoOn || m.pingYoung() && !m.fenced(n) {
 			return false
 		}
 	}

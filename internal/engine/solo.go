@@ -44,8 +44,8 @@ func (m *Machine) arbitrate() {
 	if ruling == quorum.Wait {
 		return
 	}
-	if ruling == quorum.GoOn && m.pingLost && !m.fenced(other) && m.now < m.pingSince.Add(lease.Promise(m.timing().Lease)) {
-		return // we were the one that was cut off: the other may only not have been heard yet
+	if ruling == quorum.GoOn && (m.pingLost || m.peer(other).heard == 0) && !m.fenced(other) && m.pingYoung() {
+		return // we may be the one that was cut off: the other may only not have been heard yet
 	}
 	if ruling == quorum.GoOn {
 		m.goSolo(string(other), why)
@@ -55,6 +55,12 @@ func (m *Machine) arbitrate() {
 		m.ruling = why
 		m.event(cluster.LevelWarn, "nm", "arbitration-stop", "", nil, "This node does not go on without %s: %s.", other, why)
 	}
+}
+
+// pingYoung says whether the ping targets have not answered for as long as a
+// promise runs. A node that has just booted does not know whether it was cut off.
+func (m *Machine) pingYoung() bool {
+	return m.now < m.pingSince.Add(lease.Promise(m.timing().Lease))
 }
 
 // judgePing notes that a node bound to its ping targets has lost them, and lets
