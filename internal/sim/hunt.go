@@ -366,6 +366,7 @@ func (w *World) settle() string {
 		w.revive(n)
 	}
 	over := w.now
+	w.over = true
 	w.Run(meetWithin)
 	w.shared, w.changed = false, true
 	w.start()

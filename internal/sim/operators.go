@@ -32,7 +32,11 @@ func (w *World) meddle(f Fault, group *config.Group) {
 		}
 		w.askAny(f.A, a)
 		if f.Much < 50 { // else its time ends it, or nobody
-			w.after(10*f.For, func() { w.askAny(f.A, admission.Ask{Kind: admission.MaintainOff, Node: a.Node, Group: a.Group}) })
+			w.after(10*f.For, func() {
+				if !w.over { // what is withheld then is judged as it is
+					w.askAny(f.A, admission.Ask{Kind: admission.MaintainOff, Node: a.Node, Group: a.Group})
+				}
+			})
 		}
 	case Release:
 		w.release(f.A)

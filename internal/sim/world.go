@@ -66,6 +66,8 @@ type World struct {
 	Scripts []string
 	// Broken is the first rule that was broken; the world then stands still.
 	Broken string
+
+	over bool // the faults of a hunt have ended
 }
 
 type link struct {
