@@ -46,7 +46,7 @@ type rig struct {
 type running struct {
 	stop   context.CancelFunc
 	ended  chan error
-	client *control.Client
+	client atomic.Pointer[control.Client]
 	front  *noFront
 }
 
@@ -142,11 +142,13 @@ func (r *rig) run(i int) {
 		return x.front, nil
 	}}
 	go func() { x.ended <- Run(ctx, o) }()
+	r.mu.Lock()
 	r.copy[i] = x
+	r.mu.Unlock()
 	r.t.Cleanup(func() { r.halt(i) })
 	r.wait("its socket", func() bool {
 		c, err := control.Dial(ctx, filepath.Join(r.dirs[i], control.FileSocket), func(m control.Message) { r.hears(i, m) })
-		x.client = c
+		x.client.Store(c)
 		return err == nil
 	})
 	r.tell(i)
@@ -163,19 +165,28 @@ func (l *lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// at returns the process of a copy; nil: there is none.
+func (r *rig) at(i int) *running {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.copy[i]
+}
+
 // halt ends a copy's process as if it were killed: nothing is demoted.
 func (r *rig) halt(i int) {
+	r.mu.Lock()
 	x := r.copy[i]
+	r.copy[i] = nil
+	r.mu.Unlock()
 	if x == nil {
 		return
 	}
-	r.copy[i] = nil
 	x.stop()
 	if err := <-x.ended; err != nil {
 		r.t.Errorf("the process of %s: %v", r.spec[i].Node, err)
 	}
-	if x.client != nil {
-		_ = x.client.Close()
+	if c := x.client.Load(); c != nil {
+		_ = c.Close()
 	}
 }
 
@@ -194,7 +205,7 @@ func (r *rig) wait(what string, is func() bool) {
 func (r *rig) describe() string {
 	out := ""
 	for i := range r.copy {
-		if r.copy[i] != nil {
+		if r.at(i) != nil {
 			out += fmt.Sprintf("\n%s: %+v", r.spec[i].Node, r.status(i))
 		}
 	}
@@ -227,15 +238,15 @@ func (r *rig) set(i int) *control.Set {
 }
 
 func (r *rig) tell(i int) {
-	if x := r.copy[i]; x != nil && x.client != nil {
-		_, _ = x.client.Do(context.Background(), control.Request{Do: control.Told, Set: r.set(i)}) // it may be ending
+	if x := r.at(i); x != nil && x.client.Load() != nil {
+		_, _ = x.client.Load().Do(context.Background(), control.Request{Do: control.Told, Set: r.set(i)}) // it may be ending
 	}
 }
 
 func (r *rig) do(i int, q control.Request) (control.Message, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	return r.copy[i].client.Do(ctx, q)
+	return r.at(i).client.Load().Do(ctx, q)
 }
 
 func (r *rig) status(i int) control.Status {
@@ -254,7 +265,7 @@ func (r *rig) activate(i int) {
 	r.epoch++
 	q := control.Request{Do: control.Activate, Epoch: r.epoch, Construct: !r.in[0] && !r.in[1]}
 	r.mu.Unlock()
-	q.Set, q.PeerDown = r.set(i), r.copy[1-i] == nil
+	q.Set, q.PeerDown = r.set(i), r.at(1-i) == nil
 	if _, err := r.do(i, q); err != nil {
 		r.t.Fatalf("activate %s: %v", r.spec[i].Node, err)
 	}
@@ -272,7 +283,7 @@ func (r *rig) joined(i int) {
 func (r *rig) io(i int, op front.Op, off int64, data []byte) syscall.Errno {
 	done := make(chan syscall.Errno, 1)
 	q := &front.Request{Op: op, Offset: off, Length: len(data), Data: data, Done: func(_ *front.Request, e syscall.Errno) { done <- e }}
-	r.copy[i].front.Do(q)
+	r.at(i).front.Do(q)
 	select {
 	case e := <-done:
 		return e
@@ -446,9 +457,7 @@ func TestWritesWaitForTheCluster(t *testing.T) {
 	r.mu.Lock()
 	r.down = false
 	r.mu.Unlock()
-	if m, ok := r.copy[0].client, true; ok && m != nil { // its daemon asks again
-		r.again(0)
-	}
+	r.again(0)
 	if e := <-held; e != 0 {
 		t.Errorf("%v", e)
 	}
@@ -457,10 +466,10 @@ func TestWritesWaitForTheCluster(t *testing.T) {
 // again connects anew, as a daemon that starts does: it hears the wish that stands.
 func (r *rig) again(i int) {
 	r.t.Helper()
-	_ = r.copy[i].client.Close()
+	_ = r.at(i).client.Load().Close()
 	c, err := control.Dial(context.Background(), filepath.Join(r.dirs[i], control.FileSocket), func(m control.Message) { r.hears(i, m) })
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.copy[i].client = c
+	r.at(i).client.Store(c)
 }

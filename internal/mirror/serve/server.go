@@ -78,7 +78,7 @@ type Server struct {
 	dialNow chan struct{} // capacity 1
 
 	hung  progress
-	speed speedometer
+	speed speedometer // guarded by mu
 
 	reads, writes, readBytes, writeBytes atomic.Uint64
 }

@@ -15,6 +15,7 @@ func randomNumber() uint64 { return rand.Uint64() }
 func (s *Server) status() control.Status {
 	s.mu.Lock()
 	c := s.core.Status()
+	speed, eta := s.speed.look(s.now(), c.Total, c.Left)
 	s.mu.Unlock()
 	d := s.data.Stats()
 	st := control.Status{
@@ -42,7 +43,7 @@ func (s *Server) status() control.Status {
 		st.Peer, st.Apart = ses.control.Remote().String(), ""
 	}
 	if c.Role == replica.Active && c.Total > 0 {
-		st.Speed, st.ETA = s.speed.look(s.now(), c.Total, c.Left)
+		st.Speed, st.ETA = speed, eta
 	}
 	return st
 }
