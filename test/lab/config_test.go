@@ -7,7 +7,7 @@ import (
 )
 
 func TestConfigApply(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	original := do(t, s, "CLP-1", "tasuki", "config", "show")
 	put := func(from, to string) string {
 		t.Helper()

@@ -35,7 +35,7 @@ func oneAtATime(t *testing.T, samples []demo.Sample, order ...string) {
 
 // A crash of the active guest: the power goes, and with it its links.
 func TestCrashAndReturn(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	client := ask(t, s, service)
 	must(t, s.Lab.Kill(t.Context(), "CLP-1"))
 	crashed := time.Now()
@@ -56,7 +56,7 @@ func TestCrashAndReturn(t *testing.T) {
 
 // The daemon is killed and started again: what it runs goes on, untouched.
 func TestDaemonKilled(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	apache := do(t, s, "CLP-1", "sh", "-c", "cat /run/tasuki-apache/*/apache2.pid")
 	client := ask(t, s, service)
 	for range 10 {
@@ -153,7 +153,7 @@ func TestFrozenDaemon(t *testing.T) {
 // A daemon that makes no progress, without being dead, is ended by the
 // watchdog, with its node. Half a second is not so long.
 func TestKeepalive(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	svc, err := s.Lab.Service(t.Context(), "CLP-1", "status")
 	must(t, err)
 	do(t, s, "CLP-1", "sh", "-c", "kill -STOP $0; sleep 0.5; kill -CONT $0", strconv.Itoa(svc.PID))

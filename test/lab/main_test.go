@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/examples"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
@@ -136,6 +137,24 @@ func reference(t *testing.T, start string) *demo.Stage {
 	t.Helper()
 	s := demo.Reference(up(t, "reference"), start)
 	must(t, s.Build(t.Context(), quiet))
+	return s
+}
+
+// plain is reference without the mirror disk, for tests of something else: what a
+// copy of a whole disk costs is no part of what they measure.
+func plain(t *testing.T, start string) *demo.Stage {
+	t.Helper()
+	s := demo.Reference(up(t, "reference"), start)
+	file, err := examples.Files.ReadFile("vmcluster.yaml")
+	must(t, err)
+	text := string(file)
+	from, to := strings.Index(text, "      md:\n"), strings.Index(text, "      exec: #")
+	monitors := text[strings.Index(text, "  mdw1:"):strings.Index(text, "\nrequests:")]
+	s.Names = append(s.Names, text[from:to], "", "[fip, md]", "[fip]", monitors, "")
+	must(t, s.Build(t.Context(), quiet))
+	if s.Mirror {
+		t.Fatal("the example still has its mirror disk")
+	}
 	return s
 }
 

@@ -131,7 +131,7 @@ func TestOneNode(t *testing.T) {
 // A node that leaves by plan hands its groups over first and gets none until it
 // returns.
 func TestLeaveAndReturn(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	do(t, s, "CLP-1", "tasuki", "node", "leave", "CLP-1")
 	activeOn(t, s, "CLP-2")
 	if code, said := fails(t, s, "CLP-2", "tasuki", "group", "move", "failover", "--to", "CLP-1"); code == 2 || !strings.Contains(said, "CLP-1") {

@@ -161,7 +161,7 @@ func TestMirrorFaults(t *testing.T) {
 		{name: "the serving process of the active copy is killed", do: func(a, _ string) { killServing(t, s, a, "mirror serve") }},
 		{name: "the serving process of the standby copy is killed", do: func(_, b string) { killServing(t, s, b, "mirror serve") }},
 		{name: "the keeper of the standby copy is killed", do: func(_, b string) { killServing(t, s, b, "mirror keep") }},
-		{name: "the daemon of the active node is killed", do: func(a, _ string) { killServing(t, s, a, "tasuki daemon") }},
+		{name: "the daemon of the active node is killed", do: func(a, _ string) { killServing(t, s, a, "tasuki[^ ]* daemon$") }},
 		{name: "writes fail on the standby copy", do: func(_, b string) { fault(b, "data", "write:eio") },
 			undo: func(_, b string) { fault(b, "data", "") }},
 		{name: "writes fail on the active copy", do: func(a, _ string) { fault(a, "data", "write:eio") },

@@ -84,7 +84,7 @@ func TestOtherNames(t *testing.T) {
 // A cable that is out for less than the monitor's debounce moves nothing; one
 // that is out for longer does.
 func TestFlap(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	file := "bay7-esx.yaml"
 	before := do(t, s, s.Host, "tasuki", "config", "show")
 	with := strings.Replace(before, "    device: vmnic1\n", "    device: vmnic1\n    debounce: 2s\n", 1)
@@ -109,7 +109,7 @@ func TestFlap(t *testing.T) {
 // The first address of a host that is asked may be dead: the request arrives
 // by another one that the link knows.
 func TestAnotherPath(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	public := netip.MustParsePrefix("10.2.102.0/24")
 	for _, g := range s.Guests {
 		must(t, s.Lab.Cut(t.Context(), s.Host, g, lab.On(public)))
@@ -125,7 +125,7 @@ func TestAnotherPath(t *testing.T) {
 
 // The same request, sent again with its id, acts once and is answered the same.
 func TestTwiceIsOnce(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	first := do(t, s, s.Host, "tasuki", "request", "failover", "--group", "failover", "--host", "CLP-1,CLP-2", "--id", "order-66")
 	activeOn(t, s, "CLP-2")
 	again := do(t, s, s.Host, "tasuki", "request", "failover", "--group", "failover", "--host", "CLP-2,CLP-1", "--id", "order-66")
@@ -139,7 +139,7 @@ func TestTwiceIsOnce(t *testing.T) {
 // Moves by plan, there and back, with nothing missing in any log.
 func TestAHundredMoves(t *testing.T) {
 	const moves = 100
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	before, err := s.Events(t.Context(), "CLP-1")
 	must(t, err)
 	began := time.Now()

@@ -21,7 +21,7 @@ import (
 
 // With nobody to take over, the request is refused and the group is left alone.
 func TestStandbyDown(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	must(t, s.Lab.Kill(t.Context(), "CLP-2"))
 	told(t, s, "CLP-1", "node-down", "CLP-2")
 	must(t, s.Lab.Pull(t.Context(), s.Host, "vmnic1"))
@@ -50,7 +50,7 @@ func second(t *testing.T, s *demo.Stage, invitation ...string) {
 }
 
 func TestRefusals(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	second(t, s, "--verbs", "EXEC_SCRIPT", "--scripts", "failover_message.sh")
 	dir := "/opt/nec/clusterpro/work/clptrnreq"
 	// What a script does, if it runs, is to leave a mark.
@@ -96,7 +96,7 @@ func TestRefusals(t *testing.T) {
 
 // A key that no cluster knows, and no key at all, get nothing and are told of.
 func TestStranger(t *testing.T) {
-	s := reference(t, "CLP-1")
+	s := plain(t, "CLP-1")
 	from, err := s.Lab.Namespace(t.Context(), "client")
 	must(t, err)
 	defer from.Close()
