@@ -240,12 +240,10 @@ func (s *Server) attach() error {
 	}
 	path := f.Path()
 	s.path.Store(&path)
-	ended := make(chan struct{})
 	s.mu.Lock()
-	s.front, s.ended = f, ended
+	s.front = f
 	s.mu.Unlock()
 	go func() {
-		defer close(ended)
 		if err := f.Serve(); err != nil && s.attached() == f {
 			s.log.Error("the block device is not served any more", "device", path, "error", err)
 			s.words(control.Message{Fail: "the block device is not served any more: " + err.Error()})

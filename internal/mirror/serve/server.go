@@ -48,7 +48,6 @@ type Server struct {
 	spec control.Spec
 	dir  string
 	log  *slog.Logger
-	id   *identity.Identity
 	ctx  context.Context
 
 	data   *disk.Measured
@@ -63,7 +62,6 @@ type Server struct {
 
 	deeds   sync.Mutex // one of Activate, Deactivate and the like at a time
 	front   front.Front
-	ended   chan struct{} // closed when front does not serve any more
 	path    atomic.Pointer[string]
 	active  atomic.Uint64 // epoch; 0: not active
 	socket  *control.Server
@@ -137,7 +135,7 @@ func open(o Options) (*Server, error) {
 		tell: make(chan control.Message, 256), wishing: make(chan struct{}, 1), dialNow: make(chan struct{}, 1),
 	}
 	s.spec.PeerTimeout = cmp.Or(s.spec.PeerTimeout, time.Second)
-	if s.id, err = identity.Load(spec.Identity); err != nil {
+	if _, err := identity.Load(spec.Identity); err != nil {
 		return nil, err
 	}
 	d, err := disk.Open(spec.Data, disk.Options{Buffered: spec.Lab})
