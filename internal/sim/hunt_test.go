@@ -162,15 +162,15 @@ var terrains = map[string]struct {
 	"forced":      {Terrain{Text: forced, Drift: drift, Fences: true, NoDog: true}, 4},
 	"lies":        {Terrain{Text: forced, Drift: drift, Fences: true, Lies: true}, 4},
 	"wiped":       {Terrain{Text: pairAndWitness, Drift: drift, Wipes: true}, 4},
-	"three":       {Terrain{Text: trio, Drift: drift}, 10},
+	"three":       {Terrain{Text: trio, Drift: drift}, 9},
 	"stops":       {Terrain{Text: stopping, Drift: drift, Stops: true}, 8},
-	"five":        {Terrain{Text: five, Drift: drift}, 3},
+	"five":        {Terrain{Text: five, Drift: drift}, 2},
 	"ping":        {Terrain{Text: pairWith("{ping: {targets: [10.2.102.1]}}"), Drift: drift, Apart: true}, 14},
 	"fence":       {Terrain{Text: pairAndFence, Drift: drift, Fences: true}, 16},
 	"mirror":      {Terrain{Text: disksWith("  n3: {addresses: [192.168.10.3, 10.2.102.53], witness: true}"), Drift: drift, Disks: true}, 7},
 	"mirror-ping": {Terrain{Text: disksWith("arbitration: [{ping: {targets: [10.2.102.1]}}]"), Drift: drift, Disks: true, Apart: true}, 3},
 	"mirror-pair": {Terrain{Text: disksWith("arbitration: [none]"), Drift: drift, Disks: true, Shared: true}, 3},
-	"none":        {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 15},
+	"none":        {Terrain{Text: pairWith("none"), Drift: drift, Shared: true}, 17},
 }
 
 // env reads a number for a hunt; make sim sets them.
