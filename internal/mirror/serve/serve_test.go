@@ -463,7 +463,9 @@ func TestWritesWaitForTheCluster(t *testing.T) {
 	}
 }
 
-// again connects anew, as a daemon that starts does: it hears the wish that stands.
+// again connects anew, as a daemon that starts does: it hears the wish that
+// stands, and tells what holds. The wish may be granted before the new
+// connection is in its place, so it is told here in every case.
 func (r *rig) again(i int) {
 	r.t.Helper()
 	_ = r.at(i).client.Load().Close()
@@ -472,4 +474,5 @@ func (r *rig) again(i int) {
 		r.t.Fatal(err)
 	}
 	r.at(i).client.Store(c)
+	r.tell(i)
 }
