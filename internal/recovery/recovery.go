@@ -138,6 +138,9 @@ func New(s Settings) *Ladder {
 	return &Ladder{set: s}
 }
 
+// Recall sets how often each rung of a new ladder counts as used.
+func (l *Ladder) Recall(c Counters) { l.count = c }
+
 // Step takes an event and decides. Instants must not go back.
 func (l *Ladder) Step(now cluster.Instant, ev Event) Decision {
 	l.Tick(now)

@@ -33,7 +33,7 @@ var layers = map[string]layer{
 	"internal/verdict": pure, "internal/mirror/bitmap": pure, "internal/mirror/meta": pure, "internal/mirror/wire": pure,
 	"internal/mirror/replica": pure,
 
-	"internal/engine": motor,
+	"internal/engine": motor, "internal/whatif": motor,
 
 	"internal/client": edge, "internal/console": edge, "internal/fence": edge, "internal/guest": edge, "internal/heartbeat": edge,
 	"internal/host": edge, "internal/httpapi": edge, "internal/identity": edge, "internal/journal": edge,

@@ -1,0 +1,132 @@
+package whatif
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/config"
+	"github.com/tasuki-ha/tasuki/internal/placement"
+	"github.com/tasuki-ha/tasuki/internal/state"
+)
+
+// String tells how a step goes.
+func (f Suppose) String() string {
+	switch {
+	case f.Hangs:
+		return "hangs"
+	case f.Fails < 0:
+		return "fails"
+	case f.Fails > 0:
+		return fmt.Sprintf("fails %d times", f.Fails)
+	}
+	return fmt.Sprintf("takes %s", f.Takes)
+}
+
+func compareSteps(a, b Step) int {
+	return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.What, b.What))
+}
+
+// tell fills in what has become of everything.
+func (s *stage) tell(r *api.Simulation, before *state.State, ran map[cluster.GroupName]cluster.NodeName, began time.Duration) {
+	for _, l := range s.log {
+		r.Steps = append(r.Steps, s.stepOf(l, began))
+	}
+	var now *state.State
+	if on := s.alive(); len(on) > 0 {
+		st := on[0].machine.Status()
+		now, r.After = on[0].machine.State(), api.SimFaults{Survives: st.Survives, Why: st.Why}
+	} else {
+		r.After.Why = "no node is on"
+	}
+	for i := range s.file.Groups {
+		g := &s.file.Groups[i]
+		is := api.SimGroup{Name: g.Name, Before: ran[g.Name], Phase: cluster.PhaseOffline, Wanted: wanted(before, g.Name)}
+		if now != nil {
+			s.groupAfter(&is, g, now, r.After.Why)
+		}
+		if v := s.served[g.Name]; is.Wanted || is.Before != "" {
+			is.Outage = v.sum
+			if !v.on {
+				is.Outage += s.now - v.off
+			}
+		}
+		r.Groups = append(r.Groups, is)
+	}
+	for _, name := range s.names {
+		n := s.nodes[name]
+		is := api.SimNode{Name: name, State: cluster.NodeUnknown, On: n.machine != nil, End: n.end}
+		if now != nil && now.Nodes[name] != nil {
+			is.State, is.Why = now.Nodes[name].State, now.Nodes[name].Why
+		}
+		r.Nodes = append(r.Nodes, is)
+	}
+}
+
+func wanted(st *state.State, g cluster.GroupName) bool {
+	gs := st.Groups[g]
+	return gs != nil && gs.Wanted
+}
+
+// groupAfter tells where a group is at the end, and who else could take it.
+func (s *stage) groupAfter(is *api.SimGroup, g *config.Group, now *state.State, why string) {
+	gs := now.Groups[g.Name]
+	if gs == nil {
+		return
+	}
+	is.Phase, is.After, is.Wanted, is.Why = gs.Phase, gs.Owner, gs.Wanted, gs.Why
+	owners := s.owners(g)
+	is.Served = len(owners) > 0
+	if len(owners) > 1 {
+		is.Both = owners
+	}
+	for _, n := range g.Nodes {
+		if n == gs.Owner {
+			continue
+		}
+		switch no := placement.Refuse(now, g, n); {
+		case no != "":
+			is.Others = append(is.Others, no)
+		case s.nodes[n].machine != nil:
+			is.Spare = append(is.Spare, n)
+		}
+	}
+	if is.Served || !is.Wanted {
+		return
+	}
+	switch leads := s.leads(); {
+	case !leads:
+		is.Why = why
+	case now.Suspended(g.Name) != "":
+		is.Why = now.Suspended(g.Name)
+	case gs.Phase != cluster.PhaseFailed && len(is.Others) > 0:
+		is.Why = strings.Join(is.Others, ", ")
+	}
+}
+
+// leads says whether anybody leads.
+func (s *stage) leads() bool {
+	return slices.ContainsFunc(s.alive(), func(n *actor) bool { return n.machine.Status().Leader == n.name })
+}
+
+func (s *stage) stepOf(l line, began time.Duration) api.SimStep {
+	x := api.SimStep{After: l.at - began, Node: l.Node, Level: l.Level, Code: l.Code, Text: l.Text, Why: l.Fields["why"],
+		Group: cluster.GroupName(l.Fields["group"]), Resource: cluster.ResourceName(l.Fields["resource"])}
+	what := map[string]string{"resource-started": Start, "resource-stopped": Stop, "resource-forced": Force}[l.Code]
+	g := s.file.Group(x.Group)
+	if what == "" || g == nil || g.Resource(x.Resource) == nil {
+		return x
+	}
+	x.Known = s.known[Step{x.Resource, what}]
+	switch r := g.Resource(x.Resource); what {
+	case Start:
+		x.Limit = r.StartTimeout
+	case Stop:
+		x.Limit = r.StopTimeout
+	}
+	return x
+}
