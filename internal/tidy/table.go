@@ -44,7 +44,7 @@ var layers = map[string]layer{
 
 	"cmd/": wiring, "internal/app": wiring, "internal/cli": wiring, "internal/clp": wiring,
 
-	"internal/sim": checks, "internal/tidy": checks, "internal/mirror/mirrortest": checks, "test/": checks,
+	"internal/sim": checks, "internal/tidy": checks, "internal/mutants": checks, "internal/mirror/mirrortest": checks, "test/": checks,
 }
 
 // loopFiles are the only files of the motor that touch clock and goroutines.
