@@ -42,10 +42,12 @@ type MirrorPaused struct {
 // MirrorCopy is the copy on one node.
 type MirrorCopy struct {
 	Node       cluster.NodeName `json:"node"`
-	Role       string           `json:"role,omitempty"` // MirrorActive, MirrorStandby, or "" where no process serves it
-	State      string           `json:"state"`          // MirrorInSync and so on
-	Text       string           `json:"text,omitempty"` // what is wrong, or being done; lower case
-	Connected  bool             `json:"connected"`      // to the other copy
+	Role       string           `json:"role,omitempty"`       // MirrorActive, MirrorStandby, or "" where no process serves it
+	State      string           `json:"state"`                // MirrorInSync and so on
+	Text       string           `json:"text,omitempty"`       // what is wrong, or being done; lower case
+	Connected  bool             `json:"connected"`            // to the other copy
+	Blank      bool             `json:"blank,omitempty"`      // it was never made: there is nothing on it
+	DiskError  bool             `json:"disk_error,omitempty"` // its disk had an error, and has not proven itself since
 	Percent    float64          `json:"percent,omitempty"`
 	Rate       int64            `json:"rate,omitempty"`   // of copying, in bytes per second
 	ETA        time.Duration    `json:"eta,omitempty"`    // until the copy is complete

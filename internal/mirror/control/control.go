@@ -34,6 +34,10 @@ const (
 // Dir is the directory of a mirror disk below that for running state.
 func Dir(run, resource string) string { return filepath.Join(run, "mirror", resource) }
 
+// NBDIdentity is what the block device of a mirror disk is known by in the kernel,
+// where its front end is NBD.
+func NBDIdentity(resource string) string { return "tasuki:" + resource }
+
 // Spec is what a serving process needs to know, and does not change while it
 // runs.
 type Spec struct {
@@ -213,6 +217,8 @@ type Status struct {
 	Frozen    bool   `json:"frozen,omitempty"`   //
 	Target    bool   `json:"target,omitempty"`   // it is being copied to, and not complete
 	Complete  bool   `json:"complete,omitempty"` // it was complete when it was last known
+	Blank     bool   `json:"blank,omitempty"`    // it was never made
+	Failed    bool   `json:"failed,omitempty"`   // its disk had an error, and has not proven itself since
 
 	Dirty      int64         `json:"dirty"`           // bytes that differ, or may
 	Total      int64         `json:"total,omitempty"` // bytes to copy or compare when that began

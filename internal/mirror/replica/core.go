@@ -95,7 +95,10 @@ type Core struct {
 	queued  int64 // bytes sent and not confirmed
 	frozen  bool
 	broken  string // why this copy cannot go on as the active one; "" if it can
-	gone    bool   // aborted: everything fails
+	// yielding: it is broken only because the other copy goes on from it, and can
+	// be copied to as soon as it is not active any more.
+	yielding bool
+	gone     bool // aborted: everything fails
 
 	link      uint64 // the session under way; 0: none
 	linkEpoch uint64
@@ -618,6 +621,9 @@ func (c *Core) demoted() {
 	c.hangUp("this copy is no longer active")
 	c.failWaiting()
 	c.role, c.ask, c.gone = Standby, nil, false
+	if c.yielding {
+		c.broken, c.yielding = "", false
+	}
 	c.log.in = map[uint32]*extent{}
 	c.sup.Active, c.superDue, c.logDue = false, true, true
 	if c.spoiled {

@@ -177,6 +177,7 @@ func (c *Core) LocalDone(io *IO, errno uint16) {
 // localFailed answers an error of the data device. A read is tried on the other
 // copy.
 func (c *Core) localFailed(io *IO, errno uint16) {
+	c.run.erred = true
 	if io.Op == Read {
 		if c.phase == joined && c.set.Peer && io.link == 0 {
 			c.send(io)

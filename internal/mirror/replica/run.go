@@ -25,6 +25,9 @@ type run struct {
 	credit  int64 // bytes that may be copied now, where there is a rate
 	fed     time.Duration
 
+	whole bool // everything is read here from its beginning to its end
+	erred bool // and something failed meanwhile
+
 	verify   bool
 	repair   bool
 	at       int64
@@ -35,7 +38,7 @@ type run struct {
 func (r *run) on() bool { return r.began != 0 || r.verify }
 
 func (c *Core) beginRun() {
-	c.run = run{total: c.marks.Count(), began: max(c.now, 1), rinsed: c.now, fed: c.now}
+	c.run = run{total: c.marks.Count(), whole: c.marks.All(0, c.marks.Len()), began: max(c.now, 1), rinsed: c.now, fed: c.now}
 	c.once("info", "mirror-disk-copy", "Copying has begun: %d bytes.", c.run.total*blockSize(&c.sup))
 	c.advance()
 }
@@ -197,6 +200,7 @@ func (c *Core) endVerify() {
 	switch {
 	case r.differs == 0:
 		c.notice("info", "mirror-disk-verified", "The two copies are equal: %d bytes were compared.", c.sup.Size)
+		c.flushInner(func(good bool) { c.prove(good && !r.erred, "all of it was read, and is equal to the other copy") })
 	case r.repair:
 		c.notice("error", "mirror-disk-differs", "%d times 4 KiB differ, the first at byte %d, and are copied now.", r.differs, r.examples[0])
 		c.outOf("blocks of it differ")
@@ -204,4 +208,15 @@ func (c *Core) endVerify() {
 	default:
 		c.notice("error", "mirror-disk-differs", "%d times 4 KiB differ, the first at byte %d. Nothing was changed.", r.differs, r.examples[0])
 	}
+}
+
+// prove takes the word back that the disk of this copy has failed, once the whole
+// of it was read and is durable. Else it stays until an operator has it copied to.
+func (c *Core) prove(good bool, how string) {
+	if !good || !c.sup.Failed || c.broken != "" {
+		return
+	}
+	c.sup.Failed, c.superDue = false, true
+	c.notice("info", "mirror-disk-proven", "The disk of this copy had an error and counts as sound again: %s.", how)
+	c.write(nil)
 }

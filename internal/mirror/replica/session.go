@@ -55,6 +55,9 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 			c.considerCopy()
 			return
 		}
+		if rel == Ahead && !h.Inconsistent && c.yield(why) {
+			return
+		}
 		c.once("error", "mirror-disk-split", "The two copies cannot be joined: %s. Nothing is copied until an operator decides.", why)
 		c.hangUpAs(why)
 	default:
@@ -70,13 +73,33 @@ func (c *Core) hangUpAs(why string) {
 	c.relation = rel
 }
 
-// victim says which copy is given up where both were written apart.
+// yield ends this copy's part as the active one for the other one, which goes on
+// from it: nothing was acknowledged here since they parted, and what was
+// acknowledged there is lost if this one goes on. It says whether the other one may
+// go on, as far as the cluster has said.
+func (c *Core) yield(why string) bool {
+	if !c.shared || !c.set.Peer || c.ask != nil && !c.ask.Peer {
+		return false
+	}
+	c.broken, c.yielding = why, true
+	c.notice("warn", "mirror-disk-behind", "The copy of this node became active and lacks writes that were acknowledged on the other one, which takes over: %s.", why)
+	c.hangUpAs(why)
+	c.wish(Set{Self: false, Peer: true}, why)
+	c.effect(Effect{Do: DoFail, Text: why})
+	return true
+}
+
+// victim says which copy is given up where both were written apart. A policy gives
+// up none that has everything the other one has: that is no split brain.
 func (c *Core) victim(h *wire.Hello) Side {
 	if c.opt.Victim != Neither {
 		return c.opt.Victim
 	}
 	if h.Device != c.sup.Device {
 		return Neither // it may be anything, also the only copy of something else
+	}
+	if c.relation == Ahead {
+		return Neither
 	}
 	switch c.opt.Policy {
 	case PolicySurvivor:
@@ -321,6 +344,7 @@ func (c *Core) adopted(link uint64, good bool) {
 func (c *Core) join() {
 	c.sup.Base, c.superDue = c.sup.Current, true
 	c.logDue = true // and the pages with it
+	c.prove(c.run.whole && !c.run.erred, "all of it was copied to the other one")
 	c.joinAs("the copy is complete")
 	c.write(nil)
 }

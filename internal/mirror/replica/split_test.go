@@ -156,6 +156,37 @@ func TestSplitPolicies(t *testing.T) {
 	}
 }
 
+// A copy becomes active although the other one went on from it, which a cluster
+// that lost its state may let happen. That is no split brain, and no policy may make
+// it one: the other one has everything, and takes over.
+func TestAheadIsNoSplit(t *testing.T) {
+	for _, p := range []replica.Policy{replica.PolicyNone, replica.PolicySurvivor, replica.PolicyOlder, replica.PolicySmaller} {
+		conf := usual
+		conf.Policy = p
+		w := pairOf(t, conf)
+		a, b := w.Hosts[0], w.Hosts[1]
+		b.Stop(true)
+		w.run(3 * time.Second) // A goes on alone
+		acked := w.Acked
+		a.Stop(true)
+		r := *w.regs[0]
+		r.owner, r.in, r.barred[0] = -1, [2]bool{true, true}, true
+		w.regs, w.parted = [2]*register{&r, &r}, true
+		a.Start(replica.Standby, 0)
+		b.Start(replica.Standby, 0)
+		w.place(&r)
+		r.barred[0] = false
+		w.run(5 * time.Second)
+		check(t, w)
+		if !a.Active() || w.Notices["mirror-disk-behind"] == 0 || w.Notices["mirror-disk-split"] != 0 || acked == 0 {
+			t.Fatalf("policy %s: %d writes, %v, %s", p, acked, w.Notices, w.states())
+		}
+		w.expectInSync()
+		w.expectEqual()
+		check(t, w)
+	}
+}
+
 // A copy that is out of date becomes active by force alone, and what the other
 // one had is not overwritten before somebody says so.
 func TestForced(t *testing.T) {
@@ -347,5 +378,37 @@ func TestUnfit(t *testing.T) {
 		if w.broken != "" {
 			t.Errorf("%s: %s", name, w.broken)
 		}
+	}
+}
+
+// The disk of the only copy had an error, and is used on. It counts as sound again
+// when all of it was read, by a comparison or by a copy of everything, not before:
+// until then no machine gives the group back to it.
+func TestDiskProvesItself(t *testing.T) {
+	for how, prove := range map[string]func(c *replica.Core){
+		"a comparison":         func(c *replica.Core) { c.Verify(false) },
+		"a copy of everything": func(c *replica.Core) { c.Recopy(true) },
+	} {
+		w := pairOf(t, usual)
+		a, b := w.Hosts[0], w.Hosts[1]
+		failed := func() bool { return a.Core.Status().Super.Failed }
+		b.Stop(true)
+		w.run(3 * time.Second)
+		a.BadWrites = 1
+		w.run(time.Second)
+		b.Start(replica.Standby, 0)
+		w.run(6 * time.Second)
+		w.expectInSync()
+		if !failed() {
+			t.Errorf("%s: the error is forgotten after what differed was copied", how)
+		}
+		a.Do(func() { prove(a.Core) })
+		w.run(8 * time.Second)
+		w.expectInSync()
+		if failed() || w.Notices["mirror-disk-proven"] != 1 {
+			t.Errorf("%s: failed %v, %v", how, failed(), w.Notices)
+		}
+		w.expectEqual()
+		check(t, w)
 	}
 }

@@ -278,7 +278,7 @@ func (s *Server) newFront() (front.Front, error) {
 	return nil, fmt.Errorf("there is no front end %q: auto, fuse, nbd", kind)
 }
 
-func (s *Server) nbdName() string { return "tasuki:" + s.spec.Resource }
+func (s *Server) nbdName() string { return control.NBDIdentity(s.spec.Resource) }
 
 func (s *Server) attached() front.Front {
 	s.mu.Lock()

@@ -21,6 +21,7 @@ func (s *Server) status() control.Status {
 	st := control.Status{
 		Role: c.Role.String(), Phase: c.Phase, Epoch: c.Epoch, Set: control.Set{Self: c.Set.Self, Peer: c.Set.Peer, Rev: c.Set.Rev}, Size: c.Super.Size,
 		Connected: c.Connected, Broken: c.Broken, Frozen: c.Frozen, Target: c.Incomplete, Complete: c.Super.Constructed && !c.Incomplete,
+		Blank: !c.Super.Constructed, Failed: c.Super.Failed,
 		Dirty: c.Marked, Total: c.Total, Left: c.Left, Verifying: c.Verifying, Generation: c.Super.Current.String(),
 		Reads: s.reads.Load(), Writes: s.writes.Load(), ReadBytes: s.readBytes.Load(), WriteBytes: s.writeBytes.Load(),
 		Waiting: c.Waiting, OldestDisk: d.Oldest, Version: s.opt.Version, PID: os.Getpid(),

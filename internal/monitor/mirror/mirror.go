@@ -7,6 +7,7 @@
 //
 //	kind            code  verdict  sentence
 //	mirror          0     good     (none) or: The copy of mirror disk R on this node is being brought up to date (P %).
+//	                               or: The disk of the copy of mirror disk R on this node had an error.
 //	mirror          50    bad      The copy of mirror disk R on this node is out of date.
 //	mirror          51    bad      The two copies of mirror disk R were written apart from each other (split brain).
 //	mirror          52    bad      The copy of mirror disk R on this node has failed: why.
@@ -115,7 +116,11 @@ func (d *Driver) await(ctx context.Context, r cluster.ResourceName) {
 func ofCopy(r cluster.ResourceName, c api.MirrorCopy) monitor.Probe {
 	switch c.State {
 	case api.MirrorInSync:
-		return monitor.Probe{Good: true}
+		p := monitor.Probe{Good: true}
+		if c.DiskError {
+			p.Text = fmt.Sprintf("The disk of the copy of mirror disk %s on this node had an error.", r)
+		}
+		return p
 	case api.MirrorCopying:
 		return monitor.Probe{Good: true, Text: fmt.Sprintf("The copy of mirror disk %s on this node is being brought up to date (%.0f %%).", r, c.Percent)}
 	case api.MirrorOutdated:

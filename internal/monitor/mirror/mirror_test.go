@@ -45,6 +45,7 @@ func verdicts(t *testing.T) {
 	}{
 		{copy: api.MirrorCopy{State: api.MirrorInSync, Connected: true}},
 		{copy: api.MirrorCopy{State: api.MirrorInSync, Text: "cut"}, connect: CodeApart},
+		{copy: api.MirrorCopy{State: api.MirrorInSync, Connected: true, DiskError: true}, mirrorMatches: "had an error"},
 		{copy: api.MirrorCopy{State: api.MirrorCopying, Connected: true, Percent: 41.7}, mirrorMatches: "brought up to date (42 %)"},
 		{copy: api.MirrorCopy{State: api.MirrorOutdated}, mirror: CodeOutdated, connect: CodeApart},
 		{copy: api.MirrorCopy{State: api.MirrorSplit}, mirror: CodeSplit, connect: CodeApart},

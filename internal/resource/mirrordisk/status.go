@@ -166,7 +166,7 @@ func (m *mirror) tellStatus(s control.Status, peer cluster.NodeName) {
 func copyOf(s control.Status, peer cluster.NodeName) api.MirrorCopy {
 	c := api.MirrorCopy{
 		Role: s.Role, Connected: s.Connected, Dirty: s.Dirty, Size: s.Size, Device: s.Device, Generation: s.Generation, Began: s.Since, Written: s.Written,
-		State: stateOf(s), Text: textOf(s, peer),
+		State: stateOf(s), Text: textOf(s, peer), Blank: s.PID != 0 && s.Blank, DiskError: s.Failed,
 	}
 	if s.Total > 0 {
 		left := s.Dirty
@@ -218,6 +218,10 @@ func textOf(s control.Status, peer cluster.NodeName) string {
 		return fmt.Sprintf("it is copied to %s", peer)
 	case s.Target:
 		return fmt.Sprintf("it is being copied from %s", peer)
+	case s.Failed && s.Role == roleActive:
+		return "its disk had an error; that is over when a comparison or a full copy has read all of it"
+	case s.Failed:
+		return "its disk had an error, and is not copied to before an operator has ordered it"
 	case !s.Connected && s.Apart != "":
 		return oneLine(s.Apart)
 	case s.PID != 0 && s.Role != roleActive && s.Size == 0:
