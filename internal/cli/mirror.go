@@ -248,6 +248,16 @@ func copyInWords(m *api.Mirror, c *api.MirrorCopy) string {
 			text += " since " + m.Since.Local().Format("2006/01/02 15:04:05")
 		}
 		out = append(out, text)
+	for _, c := range m.Copies {
+		switch {
+		case c.State == api.MirrorFailed && c.Role == api.MirrorStandby:
+			fmt.Fprintf(p.out, "    when the disk on %s is sound again, or another one: tasuki mirror copy %s\n", c.Node, m.Name)
+		case c.DiskError && c.Role == api.MirrorStandby:
+			fmt.Fprintf(p.out, "    the disk on %s had an error; when it is sound again: tasuki mirror copy %s\n", c.Node, m.Name)
+		case c.DiskError && len(m.InSync) == len(m.Copies):
+			fmt.Fprintf(p.out, "    the disk on %s had an error; that all of it can be read is shown by tasuki mirror verify %s\n", c.Node, m.Name)
+		}
+	}
 	case api.MirrorSplit:
 		out = append(out, "split brain")
 	case api.MirrorFailed:

@@ -207,6 +207,9 @@ func (p *program) printGroup(g *api.Group, w int) {
 		fmt.Fprintf(p.out, "    %s since %s (%s): release it with tasuki group release %s\n", p.paint(false, "held where it is"),
 			g.Held.Since.Local().Format("2006/01/02 15:04:05"), g.Held.Why, g.Name)
 	}
+	if g.Phase == cluster.PhaseFailed && g.Plan == nil && g.Held == nil {
+		fmt.Fprintf(p.out, "    %s\n", wayOut(g))
+	}
 	for _, c := range g.Counters {
 		latest := ""
 		if !c.Latest.IsZero() {
@@ -217,6 +220,14 @@ func (p *program) printGroup(g *api.Group, w int) {
 	for _, e := range g.Excluded {
 		fmt.Fprintf(p.out, "    not tried again on %s\n", e)
 	}
+}
+
+// wayOut is what an operator does about a group that has failed and stays so.
+func wayOut(g *api.Group) string {
+	if slices.ContainsFunc(g.Resources, func(r api.Resource) bool { return r.State == cluster.ResourceStopFailed }) {
+		return fmt.Sprintf("end what is left of it on %s by hand, then: tasuki group stop %s", g.Owner, g.Name)
+	}
+	return fmt.Sprintf("begin anew, on a node that can run it: tasuki group start %s", g.Name)
 }
 
 func (p *program) printMonitor(m *api.Monitor, w int) {

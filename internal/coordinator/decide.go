@@ -286,9 +286,13 @@ func recoverFailed(s *state.State, g *config.Group, gs *state.Group) *state.Comm
 	}
 	used := gs.Failovers[string(res.Name)]
 	to, though := target(placement.Choose(s, g, gs.Owner))
-	if g.Failover == config.Auto && used < limit && to != "" {
+	// Where its own disk has failed nothing comes of staying, and the way back is
+	// barred until the copy is complete again: the limit is not about that.
+	if g.Failover == config.Auto && to != "" && (used < limit || stale != "" && limit > 0) {
 		p.Action, p.To, p.Factor = state.ActionFailover, to, cluster.FactorGroupFailover
-		p.Why += fmt.Sprintf("; failover %d of %d to %s%s", used+1, limit, to, though)
+		if p.Why += fmt.Sprintf("; failover %d of %d to %s%s", used+1, limit, to, though); used >= limit {
+			p.Why += ": over the limit, because " + stale
+		}
 		c := begin(g.Name, gs, p, string(res.Name))
 		return &c
 	}

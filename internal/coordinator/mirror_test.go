@@ -59,6 +59,30 @@ func TestNoRestartOnAStaleCopy(t *testing.T) {
 	carry(t, s, all(), "db failover b>a (base)")
 }
 
+// Of a node whose own disk has failed the group goes to the complete copy, however
+// often it has failed over: nothing is written where it is. Only who wants no
+// failover of the resource at all gets none.
+func TestFailedDiskOverTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		in    []cluster.NodeName
+		limit int
+		want  string
+	}{
+		{[]cluster.NodeName{"a"}, 1, "db failover b>a (base)"},
+		{[]cluster.NodeName{"a", "b"}, 1, "db stop b>"},
+		{[]cluster.NodeName{"a"}, 0, "db stop b>"},
+	} {
+		s := mirrored(t, c.in...)
+		s.File().Group("db").Resource("base").Activation.Failovers = c.limit
+		s.Groups["db"].Failovers = map[string]int{"base": 1}
+		report(s, "db", state.StepFailed, "base", cluster.ResourceFailed)
+		carry(t, s, all(), c.want)
+		if p := s.Groups["db"].Plan; c.limit == 1 && len(c.in) == 1 && !strings.Contains(p.Why, "over the limit, because the copy of md on b is out of date") {
+			t.Errorf("%s", p.Why)
+		}
+	}
+}
+
 // The node that a group prefers has to be up to date first; then it gets the
 // group back.
 func TestFailbackWaitsForTheCopy(t *testing.T) {
