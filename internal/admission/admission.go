@@ -67,6 +67,7 @@ type Ask struct {
 func refuse(code, hint, format string, args ...any) *api.Error {
 	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
+	Blank    bool                 `json:"blank,omitempty"`    // Node's copy says that it was never made; the leader knows, nobody else is believed
 
 // Admit returns the entry that carries the ask out. The entry has the answer in
 // it; a refusal is not remembered, so the same ask may be made again later.

@@ -127,6 +127,9 @@ func (x *mirrorAsk) unforceable() *api.Error {
 			"group %s is active on %s: no other copy can be made the latest one meanwhile", x.g.Name, x.gs.Owner)
 	case x.m.Has(x.Node):
 		return refuse("already-in-sync", fmt.Sprintf("tasuki group start %s --to %s", x.g.Name, x.Node), "the copy of %s on %s is complete, nothing is to be forced", x.Resource, x.Node)
+	case x.Blank:
+		return refuse("copy-blank", fmt.Sprintf("bring %s back, which has the complete copy; if it is lost for good, take %s out of the cluster file and put it in again: it is made anew, and empty", x.m.InSync[0], x.Resource),
+			"the copy of %s on %s was never made: there is nothing on it to go on with", x.Resource, x.Node)
 	}
 	return nil
 }

@@ -69,6 +69,7 @@ func TestMirrorRefusals(t *testing.T) {
 		a.Confirm, a.Why = confirm, why
 		return a
 	}
+	blank := func(a Ask) Ask { a.Blank = true; return a }
 	file := func(from, to string) Ask { return file(1, strings.Replace(mirrorFile, from, to, 1)) }
 	refusedIn(t, mirrored, map[string]refusal{
 		"no such mirror disk":                    {nil, Ask{Kind: MirrorBreak, Resource: "mdx"}, "no-such-mirror", "mdx"},
@@ -81,6 +82,7 @@ func TestMirrorRefusals(t *testing.T) {
 		"force while the group is active":        {set("b"), ask(MirrorForce, "a"), "group-active", "b"},
 		"force while the group is being stopped": {in(set("b"), func(s *state.State) { begin(s, "db", state.Plan{Action: state.ActionStop, From: "b"}) }), ask(MirrorForce, "a"), "group-active", "b"},
 		"force of a complete copy":               {dbOffline, ask(MirrorForce, "a"), "already-in-sync", "a"},
+		"force of a copy that was never made":    {in(set("b"), dbOffline), blank(ask(MirrorForce, "a")), "copy-blank", "never made"},
 		"acknowledgement of nothing":             {nil, ask(MirrorAcknowledge, ""), "not-forced", "md"},
 		"resolve without the cluster's name":     {set("b"), unconfirmed(MirrorResolve, "", "x"), "not-confirmed", "confirmation"},
 		"resolve against nobody":                 {set("b"), ask(MirrorResolve, ""), "no-such-copy", `""`},

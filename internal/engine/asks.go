@@ -250,6 +250,7 @@ func (m *Machine) admit(q queued, decided bool) {
 		return
 	}
 	q.ask.Wall = m.wall // times are compared with the leader's clock
+	q.ask.Blank = q.ask.Kind == admission.MirrorForce && m.copyOf(q.ask.Resource, q.ask.Node).Blank
 	entry, no := admission.Admit(m.st, q.ask)
 	if no != nil {
 		m.answer(q.from, reply{ID: q.ask.ID, Err: no})

@@ -60,6 +60,8 @@ type mirrorsHere struct {
 	life   quorum.Incarnation
 	looked uint64 // applied, when tellMirrors last looked
 
+	refused map[cluster.ResourceName]*refusals // as they were told of
+
 	copies map[cluster.ResourceName]api.MirrorCopy // on this node
 	spread cluster.Instant                         // when the other nodes were told of them last
 	fresh  bool                                    // they have changed since
@@ -72,11 +74,23 @@ type mirrorWish struct {
 	epoch cluster.Epoch     // in which that was made
 }
 
+// refusals is what was told last of asks of one mirror disk that came to nothing.
+type refusals struct {
+	inSync []cluster.NodeName // that was asked for
+	told   cluster.Instant
+	more   int // that were not told of since then
+}
+
+// refusedAgain is how long the same is not told again: a copy asks again at once,
+// and again.
+const refusedAgain = time.Minute
+
 // spreadMirrors is how often the progress of a copy is told to the other nodes.
 const spreadMirrors = time.Second
 
 func newMirrorsHere() mirrorsHere {
-	return mirrorsHere{wishes: map[cluster.ResourceName]*mirrorWish{}, told: map[cluster.ResourceName]uint64{}, copies: map[cluster.ResourceName]api.MirrorCopy{}}
+	return mirrorsHere{wishes: map[cluster.ResourceName]*mirrorWish{}, told: map[cluster.ResourceName]uint64{}, refused: map[cluster.ResourceName]*refusals{},
+		copies: map[cluster.ResourceName]api.MirrorCopy{}}
 }
 
 func (m *Machine) takeMirrorAsk(a MirrorAsk) {
@@ -146,8 +160,19 @@ func (m *Machine) endWish(r cluster.ResourceName, w *mirrorWish) {
 func (m *Machine) refuseWish(r cluster.ResourceName, w *mirrorWish, why string) {
 	m.endWish(r, w)
 	m.eff.Refused = append(m.eff.Refused, MirrorRefused{Resource: r, Why: why})
+	was, before := m.mirrors.refused[r], ""
+	if was != nil && slices.Equal(was.inSync, w.InSync) {
+		if m.now.Sub(was.told) < refusedAgain {
+			was.more++
+			return
+		}
+		if was.more > 0 {
+			before = fmt.Sprintf(" The same happened %d times more since it was told last.", was.more)
+		}
+	}
+	m.mirrors.refused[r] = &refusals{inSync: w.InSync, told: m.now}
 	m.event(cluster.LevelWarn, "md", "mirror-refused", w.Cause, map[string]string{"resource": string(r)},
-		"The in-sync set of mirror disk %s stays as it is, although %s was asked for (%s): %s.", r, list(w.InSync), reason(w.Why), why)
+		"The in-sync set of mirror disk %s stays as it is, although %s was asked for (%s): %s.%s", r, list(w.InSync), reason(w.Why), why, before)
 }
 
 // tellMirrors tells the copies on this node what is agreed on: once in every life
@@ -294,21 +319,27 @@ func (m *Machine) mirrorStatus() []api.Mirror {
 // copyStatus returns the copy on a node. Where its word and the agreed set differ
 // about whether it is complete, the set holds.
 func (m *Machine) copyStatus(r cluster.ResourceName, is *state.Mirror, n cluster.NodeName) api.MirrorCopy {
-	c, told := m.mirrors.copies[r], n == m.self
-	if p := m.peers[n]; !told && p != nil && m.alive(n) {
-		for _, x := range p.mirrors {
-			if x.Resource == r {
-				c, told = x.MirrorCopy, true
-			}
-		}
-	}
-	if !told || c.State == "" {
-		c = api.MirrorCopy{State: api.MirrorUnknown}
-	}
-	c.Node = n
+	c := m.copyOf(r, n)
 	if len(is.InSync) > 0 && !is.Has(n) && (c.State == api.MirrorInSync || c.State == api.MirrorUnknown) {
 		c.State = api.MirrorOutdated
 	}
+	return c
+}
+
+// copyOf returns what the copy on a node says of itself, as far as that is known.
+func (m *Machine) copyOf(r cluster.ResourceName, n cluster.NodeName) api.MirrorCopy {
+	c := api.MirrorCopy{State: api.MirrorUnknown}
+	if own := m.mirrors.copies[r]; n == m.self && own.State != "" {
+		c = own
+	}
+	if p := m.peers[n]; n != m.self && p != nil && m.alive(n) {
+		for _, x := range p.mirrors {
+			if x.Resource == r && x.State != "" {
+				c = x.MirrorCopy
+			}
+		}
+	}
+	c.Node = n
 	return c
 }
 

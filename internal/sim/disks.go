@@ -448,8 +448,6 @@ func (w *World) startWhole(g cluster.GroupName) {
 		if d.group != g || d.Hosts[0].Active() || d.Hosts[1].Active() {
 			continue
 		}
-		made := func(h *mirrortest.Host) bool { return h.On() && h.Core.Status().Super.Constructed }
-		bad := func(h *mirrortest.Host) bool { return !made(h) || h.Core.Status().Super.Failed }
 		at := slices.IndexFunc(d.Hosts[:], bad)
 		if at < 0 {
 			continue
@@ -472,6 +470,25 @@ func (w *World) startWhole(g cluster.GroupName) {
 			start()
 		})
 	}
+}
+
+// made says whether there is a copy on the host.
+func made(h *mirrortest.Host) bool { return h.On() && h.Core.Status().Super.Constructed }
+
+// bad says whether the copy of the host refuses to become active while there is
+// another one that is complete.
+func bad(h *mirrortest.Host) bool { return !made(h) || h.Core.Status().Super.Failed }
+
+// badCopy says whether a copy on the node keeps the group from it while the other
+// one counts.
+func (w *World) badCopy(g cluster.GroupName, n cluster.NodeName) bool {
+	for _, r := range sortedNames(w.disks) {
+		d := w.disks[r]
+		if i := d.of(w.nodes[n]); d.group == g && i >= 0 && bad(d.Hosts[i]) && d.Counts(d.Hosts[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // help does what an operator would do now, and says whether nothing is left to

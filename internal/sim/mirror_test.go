@@ -106,6 +106,52 @@ func TestLaterMirrorAskCounts(t *testing.T) {
 	}
 }
 
+// A copy that asks in vain, again and again, writes one line a minute about it.
+func TestAsksInVainAreToldTogether(t *testing.T) {
+	w := mirrored(t)
+	lines := func() int { return strings.Count(Lines(w), "stays as it is, although CLP-2 was asked for") }
+	ask := func(times int) {
+		for range times { // it asks for what is not its to ask for: CLP-2 does not own the group
+			w.step(w.nodes["CLP-2"], engine.Event{Mirror: &engine.MirrorAsk{Resource: "md", Epoch: 1, Base: w.nodes["CLP-2"].machine.State().Mirror("md").Rev, InSync: []cluster.NodeName{"CLP-2"}}})
+			w.Run(10 * time.Millisecond)
+		}
+	}
+	ask(20)
+	if n := lines(); n != 1 || len(w.nodes["CLP-2"].copies["md"].refused) != 20 {
+		t.Fatalf("%d lines about %d asks", n, len(w.nodes["CLP-2"].copies["md"].refused))
+	}
+	w.Run(2 * time.Minute)
+	ask(1)
+	if n := lines(); n != 2 || !strings.Contains(Lines(w), "The same happened 19 times more") {
+		t.Errorf("%d lines:\n%s", n, Lines(w))
+	}
+}
+
+// Nobody forces a copy that says that it was never made.
+func TestForceOfACopyThatWasNeverMade(t *testing.T) {
+	w := mirrored(t)
+	askFor(w, w.nodes["CLP-1"].active["failover/md"], "CLP-1")
+	w.Ask("third", admission.Ask{Kind: admission.GroupStop, Group: "failover"})
+	w.Run(time.Second)
+	force := func() *api.Error {
+		id := w.Ask("third", admission.Ask{Kind: admission.MirrorForce, Resource: "md", Node: "CLP-2", Confirm: "VMcluster", Why: "CLP-1 burned out", Author: "anna"})
+		w.Run(time.Second)
+		return w.answers[id].Err
+	}
+	says := func(blank bool) {
+		w.step(w.nodes["CLP-2"], engine.Event{MirrorStatus: &engine.MirrorStatus{Resource: "md", Copy: api.MirrorCopy{Role: api.MirrorStandby, State: api.MirrorUnknown, Blank: blank}}})
+		w.Run(2 * time.Second)
+	}
+	says(true)
+	if e := force(); e == nil || e.Code != "copy-blank" || !strings.Contains(e.Hint, "CLP-1") {
+		t.Fatalf("%+v", e)
+	}
+	says(false)
+	if e := force(); e != nil {
+		t.Error(e)
+	}
+}
+
 // Steps of a group carry what is agreed on about its mirror disks.
 func TestStepsCarryTheMirror(t *testing.T) {
 	w := mirrored(t)
@@ -113,6 +159,22 @@ func TestStepsCarryTheMirror(t *testing.T) {
 	w.Run(time.Second)
 	if in := w.nodes["CLP-2"].began["md"].InSync; len(in) != 2 {
 		t.Errorf("CLP-2 was started with %v", in)
+	}
+}
+
+// The disk of n1 had an error while it was the only one, and n2 is being worked on:
+// the group waits for the person who works there, and goes on as soon as he is done.
+func TestFailedDiskWhileTheOtherNodeIsInMaintenance(t *testing.T) {
+	terrain := terrains["mirror-pair"].Terrain
+	terrain.Long = 2 * time.Minute
+	why, w := Hunt(terrain, 1, []Fault{
+		{At: 20 * time.Second, Kind: Crash, A: "n2", For: 40 * time.Second},
+		{At: 40 * time.Second, Kind: DiskBad, A: "n1", For: 2 * time.Second},
+		{At: 90 * time.Second, Kind: Maintain, A: "n2", B: "n2", For: 10 * time.Second, Much: 75},
+		{At: 100 * time.Second, Kind: Reboot, A: "n1"},
+	})
+	if why != "" || !strings.Contains(Lines(w), "Resource md could not be started (try 1 of 1): the disk of this copy has failed.") {
+		t.Errorf("%s\n%s", why, Lines(w))
 	}
 }
 

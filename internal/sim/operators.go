@@ -116,11 +116,11 @@ func (w *World) withheld(g *config.Group) string {
 	}
 	for _, n := range g.Nodes {
 		q := st.Nodes[n].Quarantine
-		if _, on := st.Maintenance[state.MaintenanceKey(n, "")]; !on && (q == nil || !q.Open()) && st.OutOfDate(g, n) == "" {
+		if _, on := st.Maintenance[state.MaintenanceKey(n, "")]; !on && (q == nil || !q.Open()) && st.OutOfDate(g, n) == "" && !w.badCopy(g.Name, n) {
 			return ""
 		}
 	}
-	return fmt.Sprintf("all of %v are in maintenance or quarantine, or have a copy that is out of date", g.Nodes)
+	return fmt.Sprintf("all of %v are in maintenance or quarantine, or have a copy that is out of date or has failed", g.Nodes)
 }
 
 // unserved says which group is not active on one node although it should, kept
