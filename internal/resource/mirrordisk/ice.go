@@ -100,6 +100,11 @@ func (m *mirror) kill(ctx context.Context) error {
 	if err != nil || pid == 0 {
 		return err
 	}
+	return killProcess(ctx, pid)
+}
+
+// killProcess is kill of any process.
+func killProcess(ctx context.Context, pid int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil

@@ -20,6 +20,7 @@ import (
 const (
 	playKeeper = "TASUKI_TEST_KEEPER"
 	playDeaf   = "TASUKI_TEST_DEAF"
+	playDead   = "TASUKI_TEST_DEAD" // a keeper whose processes do not come up
 	playUser   = "TASUKI_TEST_USER" // opens a file and waits to be ended; with a "!" before the name it does not mind SIGTERM
 )
 
@@ -29,6 +30,11 @@ func TestMain(m *testing.M) {
 		keeper(os.Getenv(playKeeper), true)
 	case os.Getenv(playDeaf) != "":
 		keeper(os.Getenv(playDeaf), false)
+	case os.Getenv(playDead) != "":
+		if ours, err := flock.New(filepath.Join(os.Getenv(playDead), control.FileKeeper)).TryLock(); err == nil && ours {
+			<-time.After(time.Minute)
+		}
+		os.Exit(1)
 	case os.Getenv(playUser) != "":
 		user(os.Getenv(playUser))
 	}

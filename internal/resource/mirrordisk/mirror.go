@@ -59,6 +59,7 @@ type mirror struct {
 	client  *control.Client   // of run; nil while the process is not reached
 	keeper  chan struct{}     // closed when the keeper that was started here has ended; nil: none
 	active  *activation       // nil: nobody needs to hear of a failure
+	barred  bool              // none is started
 	lost    bool              // what waits here can never complete
 	status  control.Status
 	copy    api.MirrorCopy // what Status was told last
@@ -173,6 +174,9 @@ func (m *mirror) unreached() (over bool) {
 		return true
 	}
 	if err := m.writeSpec(); err != nil {
+	if m.barred {
+		return false
+	}
 		m.d.o.Log.Error("a mirror disk cannot be served", "resource", m.name, "error", err)
 		return false
 	}
@@ -202,14 +206,7 @@ func (m *mirror) writeSpec() error {
 // startKeeper starts a keeper unless one that was started here lives. One too many
 // ends at once. It has a session of its own, so that it outlives the daemon.
 func (m *mirror) startKeeper() error {
-	if m.keeper != nil {
-		select {
-		case <-m.keeper:
-		default:
-			return nil
-		}
-	}
-	if m.d.o.Keeper == nil {
+	if m.keeps() || m.d.o.Keeper == nil {
 		return nil
 	}
 	log := m.logFile()
@@ -240,6 +237,19 @@ func (m *mirror) startKeeper() error {
 }
 
 // attend speaks with a process until the connection ends.
+// keeps says whether a keeper that was started here has not ended.
+func (m *mirror) keeps() bool {
+	if m.keeper == nil {
+		return false
+	}
+	select {
+	case <-m.keeper:
+		return false
+	default:
+		return true
+	}
+}
+
 func (m *mirror) attend(ctx context.Context, c *control.Client) {
 	m.mu.Lock()
 	m.client = c

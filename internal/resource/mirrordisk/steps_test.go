@@ -487,6 +487,36 @@ func TestForce(t *testing.T) {
 	}
 }
 
+// No process comes up any more while the disk is mounted: the keeper starts one after
+// the other in vain. Force ends the keeper, and the disk counts as stopped; the next
+// keeper's process does not find it active.
+func TestForceWithoutAProcess(t *testing.T) {
+	n, p, sys := played(t, nil)
+	n.start()
+	n.stop() // the daemon that was; this one starts no keeper of its own
+	p.die()
+	m := n.mirror("md")
+	dead := exec.Command("/proc/self/exe")
+	dead.Env = append(os.Environ(), playDead+"="+m.dir)
+	if err := dead.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dead.Process.Kill(); _ = dead.Wait() })
+	until(t, "a keeper", m.kept)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	how, err := n.Force(ctx, n.task(nil))
+	if err != nil || how != "its keeper was killed, what waited in it has failed" {
+		t.Errorf("%q %v", how, err)
+	}
+	if err := dead.Wait(); err == nil || dead.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the keeper lives: %v", err)
+	}
+	if was, err := m.whatStarted(); sys.at != nil || was != nil || err != nil || m.wasActive() {
+		t.Errorf("mounted %v, started %v, active %v: %v", sys.at, was, m.wasActive(), err)
+	}
+}
+
 // Who only ends what an earlier daemon has left has nothing but the socket.
 func TestALastActor(t *testing.T) {
 	n, p, sys := played(t, nil)

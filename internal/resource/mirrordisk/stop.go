@@ -19,6 +19,7 @@ const (
 	busyLong      = 15 * time.Second // until a stop gives up
 	defaultUmount = 2 * time.Minute  // where the file does not say
 	forceStep     = 10 * time.Second // of Force: one try of what the kernel may not come back from
+	forceLook     = 2 * time.Second  // of Force: until a process that does not answer is killed
 )
 
 // ending is a stop under way.
@@ -238,16 +239,45 @@ func (d *Driver) finish(ctx context.Context, e *ending) error {
 }
 
 // Force ends everything that uses the mirror disk, unmounts it, be it in name only,
-// and has the block device taken away, after everything that waited has failed.
+// and has the block device taken away, after everything that waited has failed. Where
+// its process does not come to that in half of the time, the keeper is killed: with it
+// ends what the kernel waits for.
 func (d *Driver) Force(ctx context.Context, t resource.Task) (string, error) {
-	e, err := d.begin(ctx, t, forceStep)
+	half := forceStep
+	if at, ok := ctx.Deadline(); ok {
+		half = time.Until(at) / 2
+	}
+	soon, cancel := context.WithTimeout(ctx, half)
+	defer cancel()
+	how, err := d.forceOff(soon, t)
+	if err == nil {
+		return how, nil
+	}
+	e := &ending{mirror: d.mirror(t.Resource.Name), t: t, gone: true, given: true}
+	d.o.Log.Error("a mirror disk cannot be stopped by its process, and its keeper is killed", "resource", e.name, "error", err)
+	if killed := e.endKeeper(ctx); killed != nil {
+		return "", fmt.Errorf("stop mirror disk %s by force: %w; %w", e.name, err, killed)
+	}
+	if e.was, err = e.whatStarted(); err != nil {
+		return "", err
+	}
+	if e.was == nil {
+		e.was = &started{}
+	}
+	how, err = d.takeOff(ctx, e)
+	return "its keeper was killed, " + how, err
+}
+
+// forceOff is Force with the help of the process.
+func (d *Driver) forceOff(ctx context.Context, t resource.Task) (string, error) {
+	e, err := d.begin(ctx, t, forceLook)
 	if err != nil {
 		// Its process does not answer. The one that takes its place may.
 		d.o.Log.Error("the process of a mirror disk does not answer and is killed", "resource", t.Resource.Name, "error", err)
 		if err := d.mirror(t.Resource.Name).kill(ctx); err != nil {
 			return "", fmt.Errorf("stop mirror disk %s by force: %w", t.Resource.Name, err)
 		}
-		e, err = d.begin(ctx, t, forceStep)
+		e, err = d.begin(ctx, t, forceLook)
 	}
 	if err != nil {
 		return "", err
@@ -260,6 +290,11 @@ func (d *Driver) Force(ctx context.Context, t resource.Task) (string, error) {
 			return "", err
 		}
 	}
+	return d.takeOff(ctx, e)
+}
+
+// takeOff takes the mirror disk away from those that use it, and then itself.
+func (d *Driver) takeOff(ctx context.Context, e *ending) (string, error) {
 	if err := d.clear(ctx, e, unix.SIGKILL, killAfter); err != nil {
 		return "", err
 	}
