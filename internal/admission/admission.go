@@ -62,12 +62,12 @@ type Ask struct {
 	Drain    bool                 `json:"drain,omitempty"`    // of a node's maintenance: its groups move away
 	Confirm  string               `json:"confirm,omitempty"`  // the name of the cluster, typed by a person
 	Thorough bool                 `json:"thorough,omitempty"` // of a copy: everything; of a verify: with repair
+	Blank    bool                 `json:"blank,omitempty"`    // Node's copy says that it was never made; the leader knows, nobody else is believed
 }
 
 func refuse(code, hint, format string, args ...any) *api.Error {
 	return &api.Error{Code: code, Message: fmt.Sprintf(format, args...), Hint: hint}
 }
-	Blank    bool                 `json:"blank,omitempty"`    // Node's copy says that it was never made; the leader knows, nobody else is believed
 
 // Admit returns the entry that carries the ask out. The entry has the answer in
 // it; a refusal is not remembered, so the same ask may be made again later.

@@ -209,6 +209,16 @@ func (p *program) printMirror(m *api.Mirror, w int) {
 		}
 		fmt.Fprintln(p.out)
 	}
+	for _, c := range m.Copies {
+		switch {
+		case c.State == api.MirrorFailed && c.Role == api.MirrorStandby:
+			fmt.Fprintf(p.out, "    when the disk on %s is sound again, or another one: tasuki mirror copy %s\n", c.Node, m.Name)
+		case c.DiskError && c.Role == api.MirrorStandby:
+			fmt.Fprintf(p.out, "    the disk on %s had an error; when it is sound again: tasuki mirror copy %s\n", c.Node, m.Name)
+		case c.DiskError && len(m.InSync) == len(m.Copies):
+			fmt.Fprintf(p.out, "    the disk on %s had an error; that all of it can be read is shown by tasuki mirror verify %s\n", c.Node, m.Name)
+		}
+	}
 	when := moment
 	if f := m.Forced; f != nil {
 		fmt.Fprintf(p.out, "    %s on %s since %s (%s: %s): take note of it with tasuki mirror acknowledge %s\n", p.paint(false, "forced"), f.Node, when(f.Since), f.Author, f.Why, m.Name)
@@ -248,16 +258,6 @@ func copyInWords(m *api.Mirror, c *api.MirrorCopy) string {
 			text += " since " + m.Since.Local().Format("2006/01/02 15:04:05")
 		}
 		out = append(out, text)
-	for _, c := range m.Copies {
-		switch {
-		case c.State == api.MirrorFailed && c.Role == api.MirrorStandby:
-			fmt.Fprintf(p.out, "    when the disk on %s is sound again, or another one: tasuki mirror copy %s\n", c.Node, m.Name)
-		case c.DiskError && c.Role == api.MirrorStandby:
-			fmt.Fprintf(p.out, "    the disk on %s had an error; when it is sound again: tasuki mirror copy %s\n", c.Node, m.Name)
-		case c.DiskError && len(m.InSync) == len(m.Copies):
-			fmt.Fprintf(p.out, "    the disk on %s had an error; that all of it can be read is shown by tasuki mirror verify %s\n", c.Node, m.Name)
-		}
-	}
 	case api.MirrorSplit:
 		out = append(out, "split brain")
 	case api.MirrorFailed:

@@ -58,8 +58,8 @@ type mirror struct {
 	life    uint32            // in which that was
 	client  *control.Client   // of run; nil while the process is not reached
 	keeper  chan struct{}     // closed when the keeper that was started here has ended; nil: none
-	active  *activation       // nil: nobody needs to hear of a failure
 	barred  bool              // none is started
+	active  *activation       // nil: nobody needs to hear of a failure
 	lost    bool              // what waits here can never complete
 	status  control.Status
 	copy    api.MirrorCopy // what Status was told last
@@ -173,10 +173,10 @@ func (m *mirror) unreached() (over bool) {
 		m.running, m.copy = false, api.MirrorCopy{}
 		return true
 	}
-	if err := m.writeSpec(); err != nil {
 	if m.barred {
 		return false
 	}
+	if err := m.writeSpec(); err != nil {
 		m.d.o.Log.Error("a mirror disk cannot be served", "resource", m.name, "error", err)
 		return false
 	}
@@ -236,7 +236,6 @@ func (m *mirror) startKeeper() error {
 	return nil
 }
 
-// attend speaks with a process until the connection ends.
 // keeps says whether a keeper that was started here has not ended.
 func (m *mirror) keeps() bool {
 	if m.keeper == nil {
@@ -250,6 +249,7 @@ func (m *mirror) keeps() bool {
 	}
 }
 
+// attend speaks with a process until the connection ends.
 func (m *mirror) attend(ctx context.Context, c *control.Client) {
 	m.mu.Lock()
 	m.client = c
