@@ -58,6 +58,11 @@ type Ask struct {
 	After    string               `json:"after,omitempty"` // a final action that follows a stop
 	Auto     bool                 `json:"auto,omitempty"`  // the recovery of a monitor asks, not a person
 	Author   string               `json:"author,omitempty"`
+	User     cluster.UserName     `json:"user,omitempty"`
+	Hash     string               `json:"hash,omitempty"`     // of a user's new password
+	Roles    []cluster.Role       `json:"roles,omitempty"`    // that a user, or access token, is to have
+	Granted  []cluster.Role       `json:"granted,omitempty"`  // that the asker has
+	Access   *state.Access        `json:"access,omitempty"`   // a new one, all but roles and author
 	For      time.Duration        `json:"for,omitempty"`      // of a maintenance; 0: DefaultMaintenance
 	Drain    bool                 `json:"drain,omitempty"`    // of a node's maintenance: its groups move away
 	Confirm  string               `json:"confirm,omitempty"`  // the name of the cluster, typed by a person
@@ -90,6 +95,10 @@ func Admit(s *state.State, a Ask) (state.Entry, *api.Error) {
 		return admitMaintenance(s, a)
 	case MirrorForce, MirrorAcknowledge, MirrorResolve, MirrorBreak, MirrorResume, MirrorCopy, MirrorVerify, MirrorGrow, MirrorInvalidate:
 		return admitMirror(s, a)
+	case UserAdd, UserPassword, UserOwn, UserRoles, UserRemove:
+		return admitUser(s, a)
+	case AccessAdd, AccessRemove:
+		return admitAccess(s, a)
 	case ConfigApply:
 		return admitConfig(s, a)
 	case TokenUse:

@@ -59,16 +59,13 @@ func (d *Daemon) Events(_ context.Context, f api.EventFilter) ([]api.Event, erro
 }
 
 // Follow returns every new event until ctx ends. A receiver that is too slow
-// misses some and asks Events again.
+// misses some, instead of which it gets an event without an id.
 func (d *Daemon) Follow(ctx context.Context) <-chan api.Event {
 	out := make(chan api.Event, 64)
 	in := d.journal.Subscribe(ctx)
 	go func() {
 		defer close(out)
 		for u := range in {
-			if u.Resync {
-				continue
-			}
 			select {
 			case out <- u.Event:
 			case <-ctx.Done():

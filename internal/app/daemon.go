@@ -87,6 +87,9 @@ type Daemon struct {
 	beats    *heartbeat.Transport
 	sender   *request.Sender
 	answered *answered
+	gate     *gate
+	news     bell // of the status
+	away     *turnedAway
 	tasks    []func(context.Context) error // what runs as long as the daemon
 
 	current   atomic.Pointer[config.File]
@@ -178,6 +181,9 @@ func (d *Daemon) Do(eff engine.Effects) {
 		}
 	}
 	d.gossip.spread(eff.Events)
+	if eff.Changed || len(eff.Events) > 0 || len(eff.Ops) > 0 {
+		d.news.ring()
+	}
 	if eff.Config != nil {
 		d.follow(eff.Config)
 	}

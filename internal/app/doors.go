@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,13 +41,12 @@ func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
 			Hint: "is another daemon running, or should the cluster file name another port for this node?"}
 	}
 	quiet := slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
-	away := newTurnedAway(d.record)
 	inside := &http.Server{
 		Handler:           asCaller(handler, func(*http.Request) httpapi.Caller { return httpapi.Caller{Kind: httpapi.Local, Name: "root"} }),
 		ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet,
 	}
 	outside := &http.Server{
-		Handler: asCaller(away.calls(handler), d.whoCalls), TLSConfig: away.handshakes(d.ctx, d.id.ServerTLS(d.trust)),
+		Handler: asCaller(d.away.calls(handler), d.whoCalls), TLSConfig: d.away.handshakes(d.ctx, d.id.ServerTLS(d.trust)),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet,
 	}
 	return []func() error{
@@ -89,7 +89,24 @@ func (d *Daemon) whoCalls(r *http.Request) httpapi.Caller {
 		c.Kind, c.Name = httpapi.Node, string(who.Node)
 	case who.Kind == identity.Link:
 		c.Kind, c.Name, c.Link = httpapi.Linked, string(who.Cluster), who.Link
+	default:
+		c = d.showsToken(r, c)
 	}
+	return c
+}
+
+// showsToken makes a caller of who shows an access token.
+func (d *Daemon) showsToken(r *http.Request, c httpapi.Caller) httpapi.Caller {
+	text, shown := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !shown {
+		return c
+	}
+	a, good := d.bearer(r.Context(), strings.TrimSpace(text))
+	if !good {
+		c.Stale = true
+		return c
+	}
+	c.Kind, c.Name, c.Roles = httpapi.Token, a.Name, a.Roles
 	return c
 }
 

@@ -78,10 +78,11 @@ its daemon starts. The token names the nodes to ask and how to know them.`,
 }
 
 func (p *program) token() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Make one-time tokens",
-		Long: `A token lets one machine join as one node, once, for a limited time. Hand it over
-as you would a password.`,
-		Example: "  tasuki token join --node CLP-2"}
+	c := &cobra.Command{Use: "token", Short: "Make tokens: for a machine that joins, for a script that calls the API",
+		Long: `A token of tasuki token join lets one machine join as one node, once, for a limited
+time. A token of tasuki token add lets a script call the API until it expires. Hand
+either over as you would a password.`,
+		Example: "  tasuki token join --node CLP-2\n  tasuki token add backup --roles read"}
 	var node string
 	var ttl time.Duration
 	join := &cobra.Command{Use: "join --node NAME", Short: "Make a token with which a machine joins as that node",
@@ -101,7 +102,7 @@ as you would a password.`,
 	join.Flags().StringVar(&node, "node", "", "the node that it is for")
 	join.Flags().DurationVar(&ttl, "ttl", time.Hour, "how long it is valid")
 	_ = join.RegisterFlagCompletionFunc("node", p.complete(nodeNames))
-	c.AddCommand(join)
+	c.AddCommand(join, p.addAccess(), p.listAccesses(), p.removeAccess())
 	return c
 }
 

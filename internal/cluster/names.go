@@ -24,6 +24,8 @@ type (
 	LinkName string
 	// GuestName is the name of a virtual machine on a host that is a cluster.
 	GuestName string
+	// UserName is the name of a user, who signs in with a password.
+	UserName string
 )
 
 // RequestID names one request. The same id sent twice acts once.

@@ -134,3 +134,21 @@ const (
 	FactorGroupRestart    Factor = "GROUPRESTART"
 	FactorResourceRestart Factor = "RESOURCERESTART"
 )
+
+// Role is what a user, or the holder of an access token, may do. None includes
+// another.
+type Role string
+
+// The roles.
+const (
+	RoleRead      Role = "read"      // see everything
+	RoleOperate   Role = "operate"   // start, stop and move groups, and whatever else is done by hand every day
+	RoleConfigure Role = "configure" // change the cluster file, links, users and tokens
+	RoleFence     Role = "fence"     // force nodes and guests off, and vouch for others being off
+	RoleRequest   Role = "request"   // ask linked clusters
+)
+
+// Roles returns all roles, the least first.
+func Roles() []Role {
+	return []Role{RoleRead, RoleOperate, RoleRequest, RoleFence, RoleConfigure}
+}

@@ -152,6 +152,7 @@ type Effects struct {
 	Replies  []Reply
 	Lease    cluster.Instant // until when this node may run groups; to be kept where a restart of the daemon finds it, a boot does not
 	Guard    cluster.Instant // something here must be made harmless by then; 0: nothing. A watchdog is fed only while its time-out ends before
+	Changed  bool            // what is agreed on has changed, or who leads
 	Exit     bool            // everything is handed over: the daemon may end
 	WakeAt   cluster.Instant // step again no later than this
 }

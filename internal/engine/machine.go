@@ -218,6 +218,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 		m.eff.Exit = true
 		return *m.eff
 	}
+	applied, lead := m.applied, m.lead
 	m.take(ev)
 	m.drainRaft()
 	m.tick()
@@ -234,6 +235,7 @@ func (m *Machine) Step(now cluster.Instant, wall time.Time, ev Event) Effects {
 		}
 	}
 	m.tellRuns()
+	m.eff.Changed = m.applied != applied || m.lead != lead
 	m.eff.Lease, _ = m.leaseEnd()
 	m.eff.Guard = m.guard()
 	m.eff.WakeAt = m.nextWake()

@@ -16,10 +16,14 @@ type before struct {
 	nodes       map[cluster.NodeName]state.Node
 	mirrors     map[cluster.ResourceName]state.Mirror
 	version     uint64
+	again       bool // what was asked for is done already: nothing changes
 }
 
 func (m *Machine) before(e state.Entry) before {
 	b := before{maintenance: map[string]state.Maintenance{}, groups: map[cluster.GroupName]state.Group{}, nodes: map[cluster.NodeName]state.Node{}, mirrors: map[cluster.ResourceName]state.Mirror{}, version: m.st.Config.Version}
+	if e.Answer != nil {
+		_, b.again = m.st.Answered(e.Answer.ID)
+	}
 	for _, c := range e.Commands {
 		switch {
 		case c.Begin != nil:
@@ -77,6 +81,7 @@ func (m *Machine) narrate(e state.Entry, b before) {
 	for _, c := range e.Commands {
 		m.narrateMirror(c, b)
 		if m.lead == m.self {
+			m.narrateUsers(c, b)
 			m.narrateFlapping(c, b)
 		}
 		if c.Node == nil || m.lead != m.self {

@@ -25,7 +25,7 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case e, open := <-events:
-			if !open || enc.Encode(e) != nil {
+			if !open || e.ID != "" && enc.Encode(e) != nil {
 				return
 			}
 		case <-tick.C:

@@ -5,12 +5,9 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,46 +22,17 @@ import (
 // MaxBody bounds what a caller may send, in bytes.
 const MaxBody = 2 << 20
 
-// Kind says what is known of a caller.
-type Kind string
-
-// The kinds of callers.
-const (
-	Anonymous Kind = "anonymous"
-	Local     Kind = "local" // root on this machine
-	Node      Kind = "node"  // a node of this cluster
-	Linked    Kind = "link"  // a node of a linked cluster
-)
-
-// Caller is who calls.
-type Caller struct {
-	Kind Kind
-	Link cluster.LinkName
-	Name string // for the log: the node, the cluster, or "root"
-	Addr netip.Addr
-}
-
-type callerKey struct{}
-
-// WithCaller notes who calls; the doors do.
-func WithCaller(ctx context.Context, c Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
-}
-
-// CallerOf returns who calls; a context that no door has seen is anonymous.
-func CallerOf(ctx context.Context) Caller {
-	if c, ok := ctx.Value(callerKey{}).(Caller); ok {
-		return c
-	}
-	return Caller{Kind: Anonymous}
-}
-
 // Backend is what the API speaks for. Errors that are *api.Error reach the
 // caller as they are; others are told as internal.
 type Backend interface {
 	Status(ctx context.Context) (api.Status, error)
 	Events(ctx context.Context, f api.EventFilter) ([]api.Event, error)
+	// Follow returns the events that happen from now on. One without an id stands for
+	// some that a receiver missed which was too slow.
 	Follow(ctx context.Context) <-chan api.Event
+	// Changed returns a channel that is closed when Status may give another answer
+	// than after this call. Not every change is told.
+	Changed() <-chan struct{}
 	Explain(ctx context.Context, id cluster.EventID) ([]api.Event, error)
 	Group(ctx context.Context, g cluster.GroupName, verb string, op api.GroupOp) (api.Begun, error)
 	Plan(ctx context.Context, id string, wait time.Duration) (api.PlanResult, error)
@@ -87,6 +55,7 @@ type Backend interface {
 	Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer, error)
 	Guests(ctx context.Context) ([]api.Guest, error)
 	Guest(ctx context.Context, g cluster.GuestName, action string, op api.GuestOp) (api.Guest, error)
+	Users
 }
 
 // problem is an error as callers see it: RFC 9457 with our code and hint.
@@ -110,13 +79,17 @@ func statusOf(code string) int {
 		return http.StatusServiceUnavailable
 	case "timed-out":
 		return http.StatusGatewayTimeout
+	case "not-signed-in":
+		return http.StatusUnauthorized
+	case "too-many-attempts":
+		return http.StatusTooManyRequests
 	case "internal":
 		return http.StatusInternalServerError
-	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "guest-not-allowed", "action-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster", "not-confirmed":
+	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "guest-not-allowed", "action-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster", "not-confirmed", "sign-in-refused", "role-not-granted":
 		return http.StatusForbidden
-	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-such-mirror", "no-such-copy", "no-incident", "unknown-host":
+	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-such-mirror", "no-such-copy", "no-incident", "unknown-host", "no-such-user", "no-such-token":
 		return http.StatusNotFound
-	case "bad-request", "bad-script-name", "config-invalid", "unknown-verb", "bad-token", "wrong-token":
+	case "bad-request", "bad-script-name", "config-invalid", "unknown-verb", "bad-token", "wrong-token", "bad-name", "bad-role", "bad-password", "bad-token-ttl":
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusConflict
@@ -154,53 +127,17 @@ func answer[T any](v T, err error) (*body[T], error) {
 
 // server registers operations with the callers that each is for.
 type server struct {
-	api huma.API
-	b   Backend
-}
-
-// Who may call what. Root here and the nodes of the cluster may call all.
-var (
-	insiders = []Kind{Local, Node}
-	everyone = []Kind{Local, Node, Linked, Anonymous}
-)
-
-// refusal is what a caller of that kind is told of an operation that is not for
-// it.
-func refusal(k Kind, id string) *problem {
-	return toProblem(&api.Error{Code: "not-allowed", Message: fmt.Sprintf("a caller of kind %s may not call %s", k, id),
-		Hint: "nodes and root may; linked clusters may ask by request"}).(*problem)
+	api     huma.API
+	b       Backend
+	glances *glances
+	streams chan struct{} // capacity maxStreams
 }
 
 // register adds an operation. Who may not call it is refused before anything of
 // the body is read.
-func register[I, O any](s *server, allowed []Kind, method, path, id, summary string, f func(context.Context, *I) (*O, error)) {
-	guard := func(ctx huma.Context, next func(huma.Context)) {
-		k := CallerOf(ctx.Context()).Kind
-		if slices.Contains(allowed, k) {
-			next(ctx)
-			return
-		}
-		no := refusal(k, id)
-		ctx.SetHeader("Content-Type", no.ContentType(""))
-		ctx.SetStatus(no.Status)
-		_ = json.NewEncoder(ctx.BodyWriter()).Encode(no)
-	}
-	huma.Register(s.api, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Middlewares: huma.Middlewares{guard},
+func register[I, O any](s *server, who right, method, path, id, summary string, f func(context.Context, *I) (*O, error)) {
+	huma.Register(s.api, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Middlewares: huma.Middlewares{who.guard(id)},
 		MaxBodyBytes: MaxBody, BodyReadTimeout: 10 * time.Second}, f)
-}
-
-// guarded lets only the allowed callers through to h.
-func guarded(allowed []Kind, id string, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if k := CallerOf(r.Context()).Kind; !slices.Contains(allowed, k) {
-			no := refusal(k, id)
-			w.Header().Set("Content-Type", no.ContentType(""))
-			w.WriteHeader(no.Status)
-			_ = json.NewEncoder(w).Encode(no)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // ourErrors makes the errors of the library look like all others; it has one
@@ -219,19 +156,21 @@ var ourErrors = sync.OnceFunc(func() {
 })
 
 // New returns the API as a handler. The doors put the caller into the context.
-// What is no operation, the description of the API above all, is for insiders.
+// What is no operation, the description of the API above all, takes the role read.
 func New(b Backend, version string) http.Handler {
 	ourErrors()
 	mux := http.NewServeMux()
 	c := huma.DefaultConfig("Tasuki", version)
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
-	s := &server{api: humago.New(mux, c), b: b}
+	s := &server{api: humago.New(mux, c), b: b, glances: &glances{b: b}, streams: make(chan struct{}, maxStreams)}
 	s.reading()
 	s.acting()
 	s.configuring()
 	s.meeting()
-	s.stream(mux, insiders, "/v1/follow", "follow", "New events as they come, one JSON object a line", s.follow)
-	rest := guarded(insiders, "what is no operation", mux)
+	s.knowing()
+	s.endless(mux, "/v1/follow", "follow", "New events as they come, one JSON object a line", "application/x-ndjson", s.follow)
+	s.endless(mux, "/v1/stream", "stream", "The status when it changes, and events, as server-sent events", "text/event-stream", s.stream)
+	rest := needs(cluster.RoleRead).guarded("what is no operation", mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v1/") {
 			mux.ServeHTTP(w, r)
@@ -241,11 +180,13 @@ func New(b Backend, version string) http.Handler {
 	})
 }
 
-// stream adds an operation whose answer has no end; the description has it too.
-func (s *server) stream(mux *http.ServeMux, allowed []Kind, path, id, summary string, h http.HandlerFunc) {
-	mux.Handle("GET "+path, guarded(allowed, id, h))
+// endless adds an operation for readers whose answer has no end; the description
+// has it too.
+func (s *server) endless(mux *http.ServeMux, path, id, summary, content string, h http.HandlerFunc) {
+	who := needs(cluster.RoleRead)
+	mux.Handle("GET "+path, who.guarded(id, h))
 	s.api.OpenAPI().AddOperation(&huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
-		Responses: map[string]*huma.Response{"200": {Description: "until the caller goes", Content: map[string]*huma.MediaType{"application/x-ndjson": {}}}}})
+		Responses: map[string]*huma.Response{"200": {Description: "until the caller goes", Content: map[string]*huma.MediaType{content: {Schema: &huma.Schema{Type: huma.TypeString}}}}}})
 }
 
 func (s *server) reading() {
@@ -253,10 +194,10 @@ func (s *server) reading() {
 	register(s, everyone, "GET", "/v1/ping", "ping", "Says that this node answers", func(context.Context, *none) (*body[string], error) {
 		return answer("ok", nil)
 	})
-	register(s, insiders, "GET", "/v1/status", "status", "The cluster as this node sees it", func(ctx context.Context, _ *none) (*body[api.Status], error) {
+	register(s, needs(cluster.RoleRead), "GET", "/v1/status", "status", "The cluster as this node sees it", func(ctx context.Context, _ *none) (*body[api.Status], error) {
 		return answer(s.b.Status(ctx))
 	})
-	register(s, insiders, "GET", "/v1/guests", "guests", "The guests of this host, with their power", func(ctx context.Context, _ *none) (*body[[]api.Guest], error) {
+	register(s, needs(cluster.RoleRead), "GET", "/v1/guests", "guests", "The guests of this host, with their power", func(ctx context.Context, _ *none) (*body[[]api.Guest], error) {
 		return answer(s.b.Guests(ctx))
 	})
 	type eventsIn struct {
@@ -267,21 +208,21 @@ func (s *server) reading() {
 		Newest bool      `query:"newest"`
 		Limit  int       `query:"limit" minimum:"0"`
 	}
-	register(s, insiders, "GET", "/v1/events", "events", "The operator's log of the cluster", func(ctx context.Context, i *eventsIn) (*body[[]api.Event], error) {
+	register(s, needs(cluster.RoleRead), "GET", "/v1/events", "events", "The operator's log of the cluster", func(ctx context.Context, i *eventsIn) (*body[[]api.Event], error) {
 		return answer(s.b.Events(ctx, api.EventFilter{After: cluster.EventID(i.After), Since: i.Since, Node: cluster.NodeName(i.Node),
 			Group: cluster.GroupName(i.Group), Newest: i.Newest, Limit: i.Limit}))
 	})
 	type explainIn struct {
 		ID string `query:"id"`
 	}
-	register(s, insiders, "GET", "/v1/explain", "explain", "From the first cause to the last effect", func(ctx context.Context, i *explainIn) (*body[[]api.Event], error) {
+	register(s, needs(cluster.RoleRead), "GET", "/v1/explain", "explain", "From the first cause to the last effect", func(ctx context.Context, i *explainIn) (*body[[]api.Event], error) {
 		return answer(s.b.Explain(ctx, cluster.EventID(i.ID)))
 	})
 	type planIn struct {
 		ID   string `path:"id"`
 		Wait string `query:"wait"`
 	}
-	register(s, insiders, "GET", "/v1/plans/{id}", "plan", "How a plan ended, after waiting for it", func(ctx context.Context, i *planIn) (*body[api.PlanResult], error) {
+	register(s, needs(cluster.RoleRead), "GET", "/v1/plans/{id}", "plan", "How a plan ended, after waiting for it", func(ctx context.Context, i *planIn) (*body[api.PlanResult], error) {
 		wait, err := time.ParseDuration(i.Wait)
 		if i.Wait != "" && (err != nil || wait > time.Minute) {
 			return nil, toProblem(&api.Error{Code: "bad-request", Message: fmt.Sprintf("%q is not a time to wait", i.Wait), Hint: "at most 60s"})
@@ -296,7 +237,7 @@ func (s *server) acting() {
 		Verb  string `path:"verb"`
 		Body  api.GroupOp
 	}
-	register(s, insiders, "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart, clear or release a group", func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
+	register(s, needs(cluster.RoleOperate), "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart, clear or release a group", func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
 		return answer(s.b.Group(ctx, cluster.GroupName(i.Group), i.Verb, i.Body))
 	})
 	type monitorIn struct {
@@ -304,7 +245,7 @@ func (s *server) acting() {
 		Verb    string `path:"verb"`
 		Body    api.MonitorOp
 	}
-	register(s, insiders, "POST", "/v1/monitors/{monitor}/{verb}", "monitor", "Suspend, resume or rehearse a monitor", func(ctx context.Context, i *monitorIn) (*body[api.Begun], error) {
+	register(s, needs(cluster.RoleOperate), "POST", "/v1/monitors/{monitor}/{verb}", "monitor", "Suspend, resume or rehearse a monitor", func(ctx context.Context, i *monitorIn) (*body[api.Begun], error) {
 		return answer(api.Begun{Text: i.Verb + " done"}, s.b.Monitor(ctx, cluster.MonitorName(i.Monitor), i.Verb, i.Body))
 	})
 	type mirrorIn struct {
@@ -312,25 +253,34 @@ func (s *server) acting() {
 		Verb   string `path:"verb"`
 		Body   api.MirrorOp
 	}
-	register(s, insiders, "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, grow, invalidate, force, acknowledge or resolve a mirror disk", func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
-		return answer(s.b.Mirror(ctx, CallerOf(ctx).Name, cluster.ResourceName(i.Mirror), i.Verb, i.Body))
+	register(s, needs(cluster.RoleOperate), "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, grow, invalidate, force, acknowledge or resolve a mirror disk", func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
+		return answer(s.b.Mirror(ctx, CallerOf(ctx).Author(), cluster.ResourceName(i.Mirror), i.Verb, i.Body))
 	})
 	type nodeIn struct {
 		Node string `path:"node"`
 		Verb string `path:"verb"`
 		Body api.NodeOp
 	}
-	register(s, insiders, "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, out of its quarantine, start without the others, or be forced off", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
+	register(s, needs(cluster.RoleOperate), "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, or out of its quarantine", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
 		return answer(s.b.Node(ctx, cluster.NodeName(i.Node), i.Verb, i.Body))
 	})
+	type nodeOnlyIn struct {
+		Node string `path:"node"`
+		Body api.NodeOp
+	}
+	for verb, summary := range map[string]string{"fence": "Force a node off", "start-alone": "Let a node start without the others, who are known to be off"} {
+		register(s, needs(cluster.RoleFence), "POST", "/v1/nodes/{node}/"+verb, "node-"+verb, summary, func(ctx context.Context, i *nodeOnlyIn) (*body[api.Begun], error) {
+			return answer(s.b.Node(ctx, cluster.NodeName(i.Node), verb, i.Body))
+		})
+	}
 	type maintenanceIn struct {
 		Verb string `path:"verb"`
 		Body api.MaintenanceOp
 	}
-	register(s, insiders, "POST", "/v1/maintenance/{verb}", "maintenance", "Begin (on) or end (off) the maintenance of a node, a group or the cluster", func(ctx context.Context, i *maintenanceIn) (*body[api.Begun], error) {
-		return answer(s.b.Maintenance(ctx, CallerOf(ctx).Name, i.Verb, i.Body))
+	register(s, needs(cluster.RoleOperate), "POST", "/v1/maintenance/{verb}", "maintenance", "Begin (on) or end (off) the maintenance of a node, a group or the cluster", func(ctx context.Context, i *maintenanceIn) (*body[api.Begun], error) {
+		return answer(s.b.Maintenance(ctx, CallerOf(ctx).Author(), i.Verb, i.Body))
 	})
-	register(s, insiders, "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
+	register(s, needs(cluster.RoleFence), "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
 		return answer(s.b.CheckFences(ctx, i.Body.Node))
 	})
 	type guestIn struct {
@@ -338,16 +288,16 @@ func (s *server) acting() {
 		Action string `path:"action"`
 		Body   api.GuestOp
 	}
-	register(s, insiders, "POST", "/v1/guests/{guest}/{action}", "guest", "Power a guest of this host off or on, or look at it", func(ctx context.Context, i *guestIn) (*body[api.Guest], error) {
+	register(s, needs(cluster.RoleFence), "POST", "/v1/guests/{guest}/{action}", "guest", "Power a guest of this host off or on, or look at it", func(ctx context.Context, i *guestIn) (*body[api.Guest], error) {
 		return answer(s.b.Guest(ctx, cluster.GuestName(i.Guest), i.Action, i.Body))
 	})
-	register(s, insiders, "POST", "/v1/log", "log", "Write a line of the operator's log", func(ctx context.Context, i *in[api.LogLine]) (*body[api.Logged], error) {
+	register(s, needs(cluster.RoleOperate), "POST", "/v1/log", "log", "Write a line of the operator's log", func(ctx context.Context, i *in[api.LogLine]) (*body[api.Logged], error) {
 		return answer(s.b.Log(ctx, i.Body))
 	})
-	register(s, []Kind{Linked}, "POST", "/v1/requests", "request", "What a linked cluster asks", func(ctx context.Context, i *in[api.Request]) (*body[api.Answer], error) {
+	register(s, linked, "POST", "/v1/requests", "request", "What a linked cluster asks", func(ctx context.Context, i *in[api.Request]) (*body[api.Answer], error) {
 		return answer(s.b.Request(ctx, CallerOf(ctx), i.Body))
 	})
-	register(s, insiders, "POST", "/v1/send", "send", "Ask linked clusters", func(ctx context.Context, i *in[api.SendRequest]) (*body[[]api.HostAnswer], error) {
+	register(s, needs(cluster.RoleRequest), "POST", "/v1/send", "send", "Ask linked clusters", func(ctx context.Context, i *in[api.SendRequest]) (*body[[]api.HostAnswer], error) {
 		return answer(s.b.Send(ctx, i.Body))
 	})
 }
@@ -356,23 +306,23 @@ func (s *server) configuring() {
 	type versionIn struct {
 		Version uint64 `query:"version"`
 	}
-	register(s, insiders, "GET", "/v1/config", "config", "The cluster file, in force or of a version", func(ctx context.Context, i *versionIn) (*body[api.ConfigText], error) {
+	register(s, needs(cluster.RoleConfigure), "GET", "/v1/config", "config", "The cluster file, in force or of a version", func(ctx context.Context, i *versionIn) (*body[api.ConfigText], error) {
 		return answer(s.b.Config(ctx, i.Version))
 	})
 	type none struct{}
-	register(s, insiders, "GET", "/v1/config/history", "config-history", "The versions that are kept", func(ctx context.Context, _ *none) (*body[[]api.ConfigVersion], error) {
+	register(s, needs(cluster.RoleRead), "GET", "/v1/config/history", "config-history", "The versions that are kept", func(ctx context.Context, _ *none) (*body[[]api.ConfigVersion], error) {
 		return answer(s.b.History(ctx))
 	})
-	register(s, insiders, "POST", "/v1/config/plan", "config-plan", "What a change of the cluster file would do", func(ctx context.Context, i *in[api.ConfigChange]) (*body[api.ConfigPlan], error) {
+	register(s, needs(cluster.RoleConfigure), "POST", "/v1/config/plan", "config-plan", "What a change of the cluster file would do", func(ctx context.Context, i *in[api.ConfigChange]) (*body[api.ConfigPlan], error) {
 		return answer(s.b.PlanConfig(ctx, i.Body))
 	})
-	register(s, insiders, "POST", "/v1/config/apply", "config-apply", "Put a cluster file in force on all nodes", func(ctx context.Context, i *in[api.ConfigChange]) (*body[api.Begun], error) {
-		return answer(s.b.ApplyConfig(ctx, CallerOf(ctx).Name, i.Body))
+	register(s, needs(cluster.RoleConfigure), "POST", "/v1/config/apply", "config-apply", "Put a cluster file in force on all nodes", func(ctx context.Context, i *in[api.ConfigChange]) (*body[api.Begun], error) {
+		return answer(s.b.ApplyConfig(ctx, CallerOf(ctx).Author(), i.Body))
 	})
 }
 
 func (s *server) meeting() {
-	register(s, insiders, "POST", "/v1/tokens", "token", "Make a one-time token", func(ctx context.Context, i *in[api.TokenRequest]) (*body[api.TokenText], error) {
+	register(s, needs(cluster.RoleConfigure), "POST", "/v1/tokens", "token", "Make a one-time token", func(ctx context.Context, i *in[api.TokenRequest]) (*body[api.TokenText], error) {
 		return answer(s.b.NewToken(ctx, i.Body))
 	})
 	register(s, everyone, "POST", "/v1/join", "join", "Become a node, with a token", func(ctx context.Context, i *in[api.JoinRequest]) (*body[api.JoinReply], error) {
@@ -381,13 +331,13 @@ func (s *server) meeting() {
 	register(s, everyone, "POST", "/v1/link", "link", "Be allowed to ask, with a token", func(ctx context.Context, i *in[api.LinkRequest]) (*body[api.LinkReply], error) {
 		return answer(s.b.RedeemLink(ctx, i.Body))
 	})
-	register(s, insiders, "POST", "/v1/links", "link-add", "Redeem a token of another cluster", func(ctx context.Context, i *in[api.LinkToken]) (*body[api.Begun], error) {
+	register(s, needs(cluster.RoleConfigure), "POST", "/v1/links", "link-add", "Redeem a token of another cluster", func(ctx context.Context, i *in[api.LinkToken]) (*body[api.Begun], error) {
 		return answer(s.b.AddLink(ctx, i.Body))
 	})
 	type linkIn struct {
 		Name string `path:"name"`
 	}
-	register(s, insiders, "DELETE", "/v1/links/{name}", "link-remove", "End a link", func(ctx context.Context, i *linkIn) (*body[api.Begun], error) {
+	register(s, needs(cluster.RoleConfigure), "DELETE", "/v1/links/{name}", "link-remove", "End a link", func(ctx context.Context, i *linkIn) (*body[api.Begun], error) {
 		return answer(api.Begun{Text: "removed"}, s.b.RemoveLink(ctx, cluster.LinkName(i.Name)))
 	})
 }

@@ -13,28 +13,76 @@ import (
 	"testing"
 
 	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/httpapi"
 	"github.com/tasuki-ha/tasuki/internal/httpapi/httpapitest"
 )
 
 var (
-	kinds    = []httpapi.Kind{httpapi.Local, httpapi.Node, httpapi.Linked, httpapi.Anonymous, "something new"}
+	kinds    = []httpapi.Kind{httpapi.Local, httpapi.Node, httpapi.Linked, httpapi.Anonymous, httpapi.User, httpapi.Token, "something new"}
 	insiders = []httpapi.Kind{httpapi.Local, httpapi.Node}
-	all      = []httpapi.Kind{httpapi.Local, httpapi.Node, httpapi.Linked, httpapi.Anonymous}
-	linked   = []httpapi.Kind{httpapi.Linked}
+	all      = access{kinds: []httpapi.Kind{httpapi.Local, httpapi.Node, httpapi.Linked, httpapi.Anonymous, httpapi.User, httpapi.Token}}
+	known    = access{kinds: []httpapi.Kind{httpapi.Local, httpapi.Node, httpapi.User, httpapi.Token}}
+	linked   = access{kinds: []httpapi.Kind{httpapi.Linked}}
+	users    = access{kinds: []httpapi.Kind{httpapi.User}}
+
+	read      = access{insiders, cluster.RoleRead}
+	operate   = access{insiders, cluster.RoleOperate}
+	configure = access{insiders, cluster.RoleConfigure}
+	fence     = access{insiders, cluster.RoleFence}
+	request   = access{insiders, cluster.RoleRequest}
 )
+
+// access is who may call an operation: callers of these kinds, and users and
+// access tokens with the role.
+type access struct {
+	kinds []httpapi.Kind
+	role  cluster.Role
+}
+
+func (a access) allows(c httpapi.Caller) bool {
+	byRole := c.Kind == httpapi.User || c.Kind == httpapi.Token
+	return slices.Contains(a.kinds, c.Kind) || byRole && slices.Contains(c.Roles, a.role)
+}
+
+// callers are one of each kind; of users and access tokens one without a role,
+// one with each role, and one with all but each.
+func callers() (out []httpapi.Caller) {
+	for _, k := range kinds {
+		c := httpapi.Caller{Kind: k, Name: "who", Link: "c"}
+		out = append(out, c)
+		if k == httpapi.User || k == httpapi.Token {
+			for _, r := range cluster.Roles() {
+				only, allBut := c, c
+				only.Roles = []cluster.Role{r}
+				allBut.Roles = slices.DeleteFunc(cluster.Roles(), func(other cluster.Role) bool { return other == r })
+				out = append(out, only, allBut)
+			}
+			continue
+		}
+		c.Roles = cluster.Roles() // which are nothing for who is neither
+		out = append(out, c)
+	}
+	return out
+}
 
 // rights says who may call what. An operation that is not here fails the test:
 // decide who may call it.
-var rights = map[string][]httpapi.Kind{
-	"GET /v1/ping": all, "GET /v1/status": insiders, "GET /v1/events": insiders, "GET /v1/explain": insiders, "GET /v1/plans/{id}": insiders,
-	"GET /v1/follow":                 insiders,
-	"POST /v1/groups/{group}/{verb}": insiders, "POST /v1/monitors/{monitor}/{verb}": insiders, "POST /v1/nodes/{node}/{verb}": insiders,
-	"GET /v1/guests": insiders, "POST /v1/guests/{guest}/{action}": insiders,
-	"POST /v1/fences/check": insiders, "POST /v1/maintenance/{verb}": insiders, "POST /v1/mirrors/{mirror}/{verb}": insiders,
-	"POST /v1/log": insiders, "POST /v1/requests": linked, "POST /v1/send": insiders,
-	"GET /v1/config": insiders, "GET /v1/config/history": insiders, "POST /v1/config/plan": insiders, "POST /v1/config/apply": insiders,
-	"POST /v1/tokens": insiders, "POST /v1/join": all, "POST /v1/link": all, "POST /v1/links": insiders, "DELETE /v1/links/{name}": insiders,
+var rights = map[string]access{
+	"GET /v1/ping": all, "GET /v1/status": read, "GET /v1/events": read, "GET /v1/explain": read, "GET /v1/plans/{id}": read,
+	"GET /v1/follow": read, "GET /v1/stream": read,
+	"POST /v1/groups/{group}/{verb}": operate, "POST /v1/monitors/{monitor}/{verb}": operate, "POST /v1/nodes/{node}/{verb}": operate,
+	"POST /v1/nodes/{node}/fence": fence, "POST /v1/nodes/{node}/start-alone": fence,
+	"GET /v1/guests": read, "POST /v1/guests/{guest}/{action}": fence,
+	"POST /v1/fences/check": fence, "POST /v1/maintenance/{verb}": operate, "POST /v1/mirrors/{mirror}/{verb}": operate,
+	"POST /v1/log": operate, "POST /v1/requests": linked, "POST /v1/send": request,
+	// The text of the cluster file may hold secrets of fence devices.
+	"GET /v1/config": configure, "GET /v1/config/history": read, "POST /v1/config/plan": configure, "POST /v1/config/apply": configure,
+	"POST /v1/tokens": configure, "POST /v1/join": all, "POST /v1/link": all, "POST /v1/links": configure, "DELETE /v1/links/{name}": configure,
+	"GET /v1/self": known, "POST /v1/self/password": users,
+	"GET /v1/users": configure, "POST /v1/users": configure, "DELETE /v1/users/{user}": configure,
+	"POST /v1/users/{user}/password": configure, "POST /v1/users/{user}/roles": configure,
+	"GET /v1/access-tokens": configure, "POST /v1/access-tokens": configure, "DELETE /v1/access-tokens/{id}": configure,
 }
 
 // bodies are the least that each operation takes.
@@ -45,7 +93,10 @@ var bodies = map[string]string{
 	"POST /v1/log": `{"text":"x"}`, "POST /v1/requests": `{"id":"1","verb":"GRP_FAILOVER"}`, "POST /v1/send": `{"id":"1","verb":"GRP_FAILOVER","hosts":["h"]}`,
 	"POST /v1/config/plan": `{"text":"x","base":0}`, "POST /v1/config/apply": `{"text":"x","base":0}`, "POST /v1/tokens": `{"purpose":"join","subject":"n"}`,
 	"POST /v1/join": `{"token_id":"x","secret":"x","node":"n","csr":"x"}`, "POST /v1/link": `{"token_id":"x","secret":"x","cluster":"c","ca":"x"}`,
-	"POST /v1/links": `{"token":"x"}`,
+	"POST /v1/links": `{"token":"x"}`, "POST /v1/nodes/{node}/fence": `{}`, "POST /v1/nodes/{node}/start-alone": `{}`,
+	"POST /v1/self/password": `{"old":"x","password":"longer than that"}`, "POST /v1/users": `{"name":"u","password":"longer than that","roles":["read"]}`,
+	"POST /v1/users/{user}/password": `{"password":"longer than that"}`, "POST /v1/users/{user}/roles": `{"roles":["read"]}`,
+	"POST /v1/access-tokens": `{"name":"backup","roles":["read"]}`,
 }
 
 func call(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op string) (int, string) {
@@ -64,10 +115,15 @@ func send(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op, body strin
 
 func callOf(t *testing.T, b httpapi.Backend, c httpapi.Caller, op, body string) (int, string) {
 	t.Helper()
+	return callOn(t, httpapi.New(b, "test"), c, op, body)
+}
+
+func callOn(t *testing.T, h http.Handler, c httpapi.Caller, op, body string) (int, string) {
+	t.Helper()
 	method, path, _ := strings.Cut(op, " ")
-	path = strings.NewReplacer("{group}", "g", "{monitor}", "m", "{node}", "n", "{verb}", "stop", "{id}", "p1", "{name}", "c").Replace(path)
+	path = strings.NewReplacer("{group}", "g", "{monitor}", "m", "{node}", "n", "{verb}", "stop", "{id}", "p1", "{name}", "c", "{user}", "u", "{guest}", "v", "{action}", "off", "{mirror}", "md").Replace(path)
 	ctx := httpapi.WithCaller(t.Context(), c)
-	if op == "GET /v1/follow" { // it would go on for ever
+	if op == "GET /v1/follow" || op == "GET /v1/stream" { // it would go on for ever
 		done, cancel := context.WithCancel(ctx)
 		cancel()
 		ctx = done
@@ -77,7 +133,7 @@ func callOf(t *testing.T, b httpapi.Backend, c httpapi.Caller, op, body string) 
 		r.Header.Set("Content-Type", "application/json")
 	}
 	w := httptest.NewRecorder()
-	httpapi.New(b, "test").ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
 	data, err := io.ReadAll(w.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -111,14 +167,14 @@ func TestEveryOperationIsInTheTable(t *testing.T) {
 // What a caller sends is not looked at before his right to send it.
 func TestRightsComeBeforeTheBody(t *testing.T) {
 	for op, allowed := range rights {
-		if bodies[op] == "" || slices.Contains(allowed, httpapi.Anonymous) {
+		if bodies[op] == "" || allowed.allows(httpapi.Caller{Kind: httpapi.Anonymous}) {
 			continue
 		}
 		code, text := send(t, &httpapitest.Backend{}, httpapi.Caller{Kind: httpapi.Anonymous}, op, "this is no JSON")
 		if code != http.StatusForbidden || !strings.Contains(text, `"hint"`) {
 			t.Errorf("%s: %d %s", op, code, text)
 		}
-		for _, kind := range allowed {
+		for _, kind := range allowed.kinds {
 			if code, text := send(t, &httpapitest.Backend{}, httpapi.Caller{Kind: kind}, op, "this is no JSON"); code < 400 || code >= 500 || !strings.Contains(text, `"bad-request"`) {
 				t.Errorf("%s by %s: %d %s", op, kind, code, text)
 			}
@@ -174,22 +230,37 @@ func TestErrors(t *testing.T) {
 }
 
 func TestRights(t *testing.T) {
+	b := &httpapitest.Backend{}
+	h := httpapi.New(b, "test")
 	for op, allowed := range rights {
-		for _, kind := range kinds {
-			b := &httpapitest.Backend{}
-			code, text := call(t, b, httpapi.Caller{Kind: kind, Name: "who", Link: "c"}, op)
-			if slices.Contains(allowed, kind) {
+		for _, c := range callers() {
+			before := len(b.Calls())
+			code, text := callOn(t, h, c, op, bodies[op])
+			if allowed.allows(c) {
 				if code == http.StatusForbidden || code == http.StatusUnprocessableEntity || code >= 500 {
-					t.Errorf("%s may call %s, and got %d %s", kind, op, code, text)
+					t.Errorf("%s with %v may call %s, and got %d %s", c.Kind, c.Roles, op, code, text)
 				}
 				continue
 			}
 			if code != http.StatusForbidden || !strings.Contains(text, `"not-allowed"`) {
-				t.Errorf("%s may not call %s, and got %d %s", kind, op, code, text)
+				t.Errorf("%s with %v may not call %s, and got %d %s", c.Kind, c.Roles, op, code, text)
 			}
-			if calls := b.Calls(); len(calls) > 0 {
-				t.Errorf("%s may not call %s, and it was carried out: %v", kind, op, calls)
+			if calls := b.Calls()[before:]; len(calls) > 0 {
+				t.Errorf("%s with %v may not call %s, and it was carried out: %v", c.Kind, c.Roles, op, calls)
 			}
+		}
+	}
+}
+
+// Whoever lacks a role is told which; whose token is not good is told that.
+func TestRefusalsSayWhatIsMissing(t *testing.T) {
+	for want, c := range map[string]httpapi.Caller{
+		"user ann has not the role operate": {Kind: httpapi.User, Name: "ann", Roles: []cluster.Role{cluster.RoleRead}},
+		"has expired":                       {Kind: httpapi.Anonymous, Stale: true},
+		"a caller of kind link may not":     {Kind: httpapi.Linked, Name: "esx"},
+	} {
+		if code, text := call(t, &httpapitest.Backend{}, c, "POST /v1/groups/{group}/{verb}"); code != http.StatusForbidden || !strings.Contains(text, want) {
+			t.Errorf("%q: %d %s", want, code, text)
 		}
 	}
 }

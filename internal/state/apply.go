@@ -77,6 +77,10 @@ func (s *State) apply(c Command) bool {
 		}
 	case c.Link != nil:
 		s.setLink(*c.Link)
+	case c.User != nil:
+		s.setUser(*c.User)
+	case c.Access != nil:
+		s.setAccess(*c.Access)
 	case c.Mirror != nil:
 		s.setMirror(*c.Mirror)
 	case c.OperateMirror != nil:

@@ -34,6 +34,8 @@ type Command struct {
 	Suspend    *Suspend       `json:"suspend,omitempty"`
 	Token      *SetToken      `json:"token,omitempty"`
 	Link       *SetLink       `json:"link,omitempty"`
+	User       *SetUser       `json:"user,omitempty"`
+	Access     *SetAccess     `json:"access,omitempty"`
 
 	Mirror        *SetMirror     `json:"mirror,omitempty"`
 	OperateMirror *OperateMirror `json:"operate_mirror,omitempty"`

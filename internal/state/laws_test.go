@@ -77,6 +77,8 @@ func drawOther(rt *rapid.T, n cluster.NodeName, g cluster.GroupName) Command {
 		{Quarantine: &SetQuarantine{Node: n, Quarantine: &Quarantine{"so", noon, noon}}}, {Quarantine: &SetQuarantine{Node: n, Until: noon}},
 		maintain(Maintenance{Node: n, Until: noon}), maintain(Maintenance{Group: g, Until: noon}), {Maintain: &Maintain{Key: "node/a", Until: noon}}, {Want: &Want{g, true, "so"}}, {Suspend: &Suspend{"check", n, true}}, {Suspend: &Suspend{"check", n, false}},
 		{Token: &SetToken{"t", &Token{Record: json.RawMessage(`{}`)}}}, {Token: &SetToken{ID: "t"}}, {Link: &SetLink{"l", &Link{CA: "ca", Asks: true}}}, {},
+		{User: &SetUser{Name: "u", User: &User{Hash: "h", Roles: cluster.Roles(), Changed: noon}}}, {User: &SetUser{Name: "u"}},
+		{Access: &SetAccess{ID: "t", Access: &Access{Name: "n", Expires: noon}, Time: noon}}, {Access: &SetAccess{ID: "t", Time: noon.Add(1)}},
 	}).Draw(rt, "other")
 }
 

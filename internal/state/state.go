@@ -33,8 +33,12 @@ type State struct {
 	Links   map[cluster.LinkName]*Link `json:"links,omitempty"`
 	Tokens  map[string]Token           `json:"tokens,omitempty"` // by token id
 	Answers []Answer                   `json:"answers,omitempty"`
-	Plans   []EndedPlan                `json:"plans,omitempty"`
-	PlanSeq uint64                     `json:"plan_seq"`
+
+	Users    map[cluster.UserName]User `json:"users,omitempty"`
+	Accesses map[string]Access         `json:"accesses,omitempty"` // by their id
+
+	Plans   []EndedPlan `json:"plans,omitempty"`
+	PlanSeq uint64      `json:"plan_seq"`
 
 	Mirrors   map[cluster.ResourceName]*Mirror `json:"mirrors,omitempty"`    // of every mirror disk of the cluster file
 	MirrorSeq uint64                           `json:"mirror_seq,omitempty"` // the latest Rev
@@ -193,7 +197,11 @@ func New() *State {
 
 		Links:  map[cluster.LinkName]*Link{},
 		Tokens: map[string]Token{},
-		file:   &config.File{},
+
+		Users:    map[cluster.UserName]User{},
+		Accesses: map[string]Access{},
+
+		file: &config.File{},
 	}
 }
 

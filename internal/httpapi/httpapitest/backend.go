@@ -24,15 +24,20 @@ type Backend struct {
 	Answers  []api.HostAnswer
 	// GuestList are the guests of the host.
 	GuestList []api.Guest
-	Refusal   *api.Error // what every operation that changes something answers, if not nil
-	Begins    func()     // called when something is set in motion, if not nil
+	// UserList are the users, Passwords those with which they sign in.
+	UserList   []api.User
+	Passwords  map[cluster.UserName]string
+	AccessList []api.Access
+	Refusal    *api.Error // what every operation that changes something answers, if not nil
+	Begins     func()     // called when something is set in motion, if not nil
 
 	MostEvents int // how many events Events gives at most; 0: all
 
-	mu     sync.Mutex
-	log    []api.Event
-	calls  []string
-	follow []chan api.Event
+	mu      sync.Mutex
+	log     []api.Event
+	calls   []string
+	follow  []chan api.Event
+	changed chan struct{} // closed by Change
 }
 
 var _ httpapi.Backend = (*Backend)(nil)
@@ -78,7 +83,30 @@ func (b *Backend) change(format string, args ...any) error {
 // Status returns State.
 func (b *Backend) Status(context.Context) (api.Status, error) {
 	b.called("status")
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.State, nil
+}
+
+// Change sets State, of which the API is told.
+func (b *Backend) Change(s api.Status) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.State = s
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
+}
+
+// Changed returns a channel that the next Change closes.
+func (b *Backend) Changed() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.changed == nil {
+		b.changed = make(chan struct{})
+	}
+	return b.changed
 }
 
 // Events returns what Happen added, as the filter says.
