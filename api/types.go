@@ -47,7 +47,8 @@ type Status struct {
 	Links       []Link             `json:"links"`
 	Maintenance []Maintenance      `json:"maintenance,omitempty"`
 	Networks    []Network          `json:"networks,omitempty"`
-	Time        *Timekeeping       `json:"time,omitempty"` // of the node that answers
+	Outlets     []Outlet           `json:"outlets,omitempty"` // of the node that answers
+	Time        *Timekeeping       `json:"time,omitempty"`    // of the node that answers
 	Version     string             `json:"version"`
 }
 
