@@ -35,6 +35,9 @@ var bugs = []mutants.Mutant{
 	mutants.New("a copy in the middle of being copied to becomes active", "core.go", "case c.sup.Inconsistent && !force:", "case false:", "TestUnfinishedCopyRefuses"),
 	mutants.New("a forced copy begins no generation", "core.go", "\t\t\tc.bump()\n\t\t}\n", "\t\t}\n", "TestForced"),
 	mutants.New("a policy gives up a copy of another device", "session.go", "if h.Device != c.sup.Device {\n\t\treturn Neither", "if false {\n\t\treturn Neither", "TestForeignDevice"),
+	mutants.New("a policy gives up a copy that has everything", "session.go", "if c.relation == Ahead {", "if false {", "TestAheadIsNoSplit"),
+	mutants.New("an active copy that is behind goes on", "session.go", "if rel == Ahead && !h.Inconsistent && c.yield(why) {", "if false {", "TestAheadIsNoSplit"),
+	mutants.New("a disk that had an error counts as sound before all of it was read", "run.go", "if !good || !c.sup.Failed", "if !c.sup.Failed", "TestDiskProvesItself"),
 }
 
 func TestMutantsFit(t *testing.T) { mutants.Fit(t, bugs) }

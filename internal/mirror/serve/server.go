@@ -308,7 +308,7 @@ func (s *Server) rare(e *replica.Effect) {
 		s.mu.Unlock()
 		s.hurry()
 	case replica.DoFail:
-		s.words(control.Message{Fail: e.Text})
+		s.words(control.Message{Fail: fmt.Sprintf("%s; what is written waits until the group runs on %s", e.Text, s.spec.Peer)})
 	case replica.DoNotice:
 		s.noticed(e.Notice)
 	case replica.DoGrown:

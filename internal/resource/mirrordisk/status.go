@@ -82,7 +82,8 @@ func (m *mirror) tell(ctx context.Context) {
 			case s.Role != roleActive || s.Device != active.device:
 				failure = m.ended(ctx, active.device)
 			case s.Broken != "":
-				failure = s.Broken // it was told of before anybody listened
+				// It was told of before anybody listened.
+				failure = fmt.Sprintf("%s; what is written waits until the group runs on %s", s.Broken, peer)
 			}
 		}
 		if failure != "" {
