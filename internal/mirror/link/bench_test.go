@@ -119,7 +119,7 @@ func echo(env string) error {
 // confirm sends the header of every frame back.
 func confirm(p pipe) error {
 	var h Header
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 1<<20+Overhead)
 	for {
 		if err := p.Receive(&h); err != nil {
 			return err

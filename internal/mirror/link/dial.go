@@ -149,8 +149,7 @@ func (d *Dialer) connect(ctx context.Context, i int) (*Conn, error) {
 }
 
 func (d *Dialer) shake(ctx context.Context, raw *net.TCPConn) (*Conn, error) {
-	s := newSocket(raw)
-	t := tls.Client(s, d.tls)
+	t := tls.Client(raw, d.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -166,5 +165,5 @@ func (d *Dialer) shake(ctx context.Context, raw *net.TCPConn) (*Conn, error) {
 	if b[0] != greeting {
 		return nil, fmt.Errorf("it speaks version %d of the link, this is %d: use the same version of tasuki on both nodes", b[0], greeting)
 	}
-	return newConn(s, t)
+	return newConn(raw, t, true)
 }

@@ -2,7 +2,8 @@
 // listens, and what goes over a connection are frames of a header and a payload,
 // which the link does not look into.
 //
-// Connections are TLS 1.3 with the certificates of the cluster. Each side takes
+// Connections begin with TLS 1.3 and the certificates of the cluster; what follows
+// is sealed with keys from that handshake (seal.go). Each side takes
 // only the very node that it expects; who cannot show that he is it is refused
 // before anything that he sends is looked at. As between daemons
 // (internal/identity) a certificate that has expired is an alarm and no refusal: a
@@ -12,7 +13,7 @@
 // otherwise learn of a refusal only when it next reads.
 //
 // What one Send hands over goes out in one system call, as long as it is not
-// larger than 256 KiB, and together with what others send at the same time.
+// larger than 128 KiB, and together with what others send at the same time.
 // Nothing is queued but that: a Send waits while the other side does not read.
 // A connection does not use the runtime's poller: who receives and who sends
 // wait in the kernel, each on a thread. BenchmarkRoundTrip4K took 7.8 µs that way
@@ -21,9 +22,12 @@ package link
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,11 +42,6 @@ const (
 	protocol = "tasuki-mirror/1"
 	// greeting is the byte that the listener sends first.
 	greeting = 1
-	// record is how many bytes TLS encrypts at once (RFC 8446, section 5.1).
-	record = 16 << 10
-	// wornAfter bytes one key should encrypt no more: 2^24.5 full records of AES-GCM
-	// (RFC 8446, section 5.5). crypto/tls does not change keys by itself.
-	wornAfter = 23_726_566 * record
 )
 
 // HandshakeTimeout bounds one attempt to connect, from either side: TCP, TLS and
@@ -55,17 +54,26 @@ type Header = [wire.HeaderSize]byte
 // Conn is one connection between two copies. Any number of goroutines may send;
 // one receives.
 type Conn struct {
-	tls    *tls.Conn
 	sock   *socket
 	local  netip.AddrPort
 	remote netip.AddrPort
+	shown  *x509.Certificate // of the other side
 
-	senders atomic.Int32 // that wait for mu: the last one pushes
 	mu      sync.Mutex
-	owed    bool         // a Send left its push to the next one
-	first   [record]byte // the header and the begin of the payload
-	failed  error        // of a send: what follows would be out of step
+	room    sync.Cond // the push under way has taken what was gathered
+	seals   *direction
+	out     []byte // gathered
+	going   []byte // out of the push under way
+	pushing bool
+	large   bool  // a frame is gathered in part
+	failed  error // of a push: what follows would be out of step
 
+	opens  *direction
+	spoilt error // of a receive
+	header [wire.HeaderSize + Overhead]byte
+	spare  []byte // a payload whose buffer has no room for Overhead
+
+	left           atomic.Bool  // something is gathered and not sent
 	sent, received atomic.Int64 // bytes
 }
 
@@ -75,62 +83,110 @@ type Conn struct {
 // another Send that waited meanwhile takes it along.
 func (c *Conn) Send(h *Header, payload []byte) error { return c.send(h, payload, true) }
 
-// SendMore is Send for a frame that may wait for the next Send or Flush of this
-// goroutine, which follows at once.
+// SendMore is Send for a frame that may wait for the next Send or Flush, or for
+// the next Receive that has to wait itself.
 func (c *Conn) SendMore(h *Header, payload []byte) error { return c.send(h, payload, false) }
 
 // Flush sends what SendMore left.
 func (c *Conn) Flush() error { return c.send(nil, nil, true) }
 
+// send gathers a frame. One sender at a time pushes, and takes along what the
+// others gather meanwhile: they do not wait for it. A large frame is pushed piece
+// by piece, and then they do.
 func (c *Conn) send(h *Header, payload []byte, push bool) error {
-	c.senders.Add(1)
+	large := len(payload) > piece
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	last := c.senders.Add(-1) == 0
-	if c.failed == nil && h != nil {
-		c.failed = c.encrypt(h, payload)
+	for c.failed == nil && (c.large || c.pushing && (large || len(c.out) >= writeBuffer)) {
+		c.room.Wait()
 	}
-	if c.owed = c.owed || push; c.failed == nil && c.owed && last {
-		c.owed, c.failed = false, c.sock.push()
+	if h != nil {
+		c.sent.Add(int64(len(h) + len(payload)))
+		c.out = c.seals.seal(c.out, h[:])
+		for p := range slices.Chunk(payload, piece) {
+			c.out = c.seals.seal(c.out, p)
+			if c.large = large; large {
+				c.push()
+			}
+		}
+		c.large = false
 	}
+	if push || len(c.out) >= writeBuffer {
+		c.push()
+	}
+	c.left.Store(len(c.out) > 0)
 	return c.failed
 }
 
-// encrypt makes records of a frame. The begin of the payload goes into the
-// record of the header: copying it costs less than another record. mu is held.
-func (c *Conn) encrypt(h *Header, payload []byte) error {
-	n := copy(c.first[len(h):], payload)
-	copy(c.first[:], h[:])
-	c.sent.Add(int64(len(h) + len(payload)))
-	if _, err := c.tls.Write(c.first[:len(h)+n]); err != nil {
-		return err
+// push sends what was gathered, and what is gathered meanwhile, unless another one
+// does. mu is held, but not while the kernel takes it.
+func (c *Conn) push() {
+	for !c.pushing && len(c.out) > 0 && c.failed == nil {
+		c.pushing = true
+		c.out, c.going = c.going[:0], c.out
+		c.mu.Unlock()
+		err := c.sock.write(c.going)
+		c.mu.Lock()
+		c.pushing, c.failed = false, err
+		c.room.Broadcast()
 	}
-	if n == len(payload) {
-		return nil
-	}
-	_, err := c.tls.Write(payload[n:])
-	return err
 }
 
 // Receive waits for the next frame and reads its header. At the end of the
 // connection it returns an error that is io.EOF if the other side closed it, and
 // net.ErrClosed if this one did.
-func (c *Conn) Receive(h *Header) error { return c.read(h[:]) }
-
-// ReadPayload fills p from the payload of the frame whose header came last. All
-// of a payload has to be read, in one call or several, before the next Receive.
-func (c *Conn) ReadPayload(p []byte) error {
-	err := c.read(p)
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
+func (c *Conn) Receive(h *Header) error {
+	if err := c.take(c.header[:]); err != nil {
+		return err
 	}
-	return err
+	copy(h[:], c.header[:])
+	return nil
 }
 
-func (c *Conn) read(p []byte) error {
-	n, err := io.ReadFull(c.tls, p)
-	c.received.Add(int64(n))
-	return err
+// ReadPayload fills p with the payload of the frame whose header came last, which
+// has so many bytes. It is quicker if p has Overhead bytes of capacity behind it,
+// whose content it changes.
+func (c *Conn) ReadPayload(p []byte) error {
+	b := p
+	if cap(p) < len(p)+Overhead {
+		c.spare = slices.Grow(c.spare[:0], len(p)+Overhead)
+		b = c.spare[:len(p)]
+	}
+	for at := 0; at < len(p); at += piece {
+		if err := c.take(b[at : min(at+piece, len(p))+Overhead]); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	if cap(p) < len(p)+Overhead {
+		copy(p, b)
+	}
+	return nil
+}
+
+// take reads and opens what was sealed at once. What this side owes goes out
+// before it waits.
+func (c *Conn) take(b []byte) error {
+	if c.spoilt != nil {
+		return c.spoilt
+	}
+	if c.left.Load() && !c.sock.has(len(b)) {
+		if err := c.Flush(); err != nil {
+			return err
+		}
+	}
+	err := c.sock.fill(b)
+	if err == nil {
+		err = c.opens.open(b)
+	}
+	if err != nil {
+		c.spoilt = err
+		return err
+	}
+	c.received.Add(int64(len(b) - Overhead))
+	return nil
 }
 
 // Close ends the connection, and every Send and Receive that waits. What was
@@ -156,8 +212,7 @@ func (c *Conn) Worn() bool { return max(c.sent.Load(), c.received.Load()) > worn
 func judge(c *tls.Config, id *identity.Identity, peer cluster.NodeName) *tls.Config {
 	standard := c.VerifyConnection
 	c.NextProtos = []string{protocol}
-	c.DynamicRecordSizingDisabled = true // small records at the beginning would cost each new connection its speed
-	c.SessionTicketsDisabled = true      // every connection is judged by certificates
+	c.SessionTicketsDisabled = true // every connection is judged by certificates
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		if cs.NegotiatedProtocol != protocol {
 			return fmt.Errorf("the other end does not speak %s", protocol)
@@ -180,17 +235,23 @@ func judge(c *tls.Config, id *identity.Identity, peer cluster.NodeName) *tls.Con
 	return c
 }
 
-// newConn takes over what has shaken hands.
-func newConn(s *socket, t *tls.Conn) (*Conn, error) {
-	local, _ := netip.ParseAddrPort(s.LocalAddr().String())
-	remote, _ := netip.ParseAddrPort(s.RemoteAddr().String())
-	if err := t.SetDeadline(time.Time{}); err != nil {
+// newConn takes over what has shaken hands. Neither side has sent anything since:
+// who dialed waits for the greeting, and who listened for the first frame.
+func newConn(raw *net.TCPConn, t *tls.Conn, dialed bool) (*Conn, error) {
+	local, _ := netip.ParseAddrPort(raw.LocalAddr().String())
+	remote, _ := netip.ParseAddrPort(raw.RemoteAddr().String())
+	cs := t.ConnectionState()
+	out, in, err := directions(cs, dialed)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.takeOver(); err != nil {
+	s, err := takeOver(raw)
+	if err != nil {
 		return nil, err
 	}
-	return &Conn{tls: t, sock: s, local: unmap(local), remote: unmap(remote)}, nil
+	c := &Conn{sock: s, seals: out, opens: in, local: unmap(local), remote: unmap(remote), shown: cs.PeerCertificates[0]}
+	c.room.L = &c.mu
+	return c, nil
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }

@@ -175,8 +175,7 @@ func (l *Listener) greet(raw *net.TCPConn) {
 }
 
 func (l *Listener) shake(raw *net.TCPConn) (*Conn, error) {
-	s := newSocket(raw)
-	t := tls.Server(s, l.tls)
+	t := tls.Server(raw, l.tls)
 	if err := t.SetDeadline(time.Now().Add(HandshakeTimeout)); err != nil {
 		return nil, err
 	}
@@ -186,7 +185,7 @@ func (l *Listener) shake(raw *net.TCPConn) (*Conn, error) {
 	if _, err := t.Write([]byte{greeting}); err != nil {
 		return nil, err
 	}
-	return newConn(s, t)
+	return newConn(raw, t, false)
 }
 
 func (l *Listener) warn(text string, args ...any) {

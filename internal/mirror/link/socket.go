@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// readBuffer is what one read(2) takes at most. A record is 16 KiB, so it is
-	// the records of several frames.
-	readBuffer = 256 << 10
-	// writeBuffer is what is gathered before a write(2), so that the other side
-	// decrypts while this one still encrypts the rest of a large frame.
+	// readBuffer is what one readv(2) takes beyond what is asked for: the next
+	// frames, if they are small.
+	readBuffer = 64 << 10
+	// writeBuffer is what is gathered beside a write(2) that is under way, before
+	// others have to wait.
 	writeBuffer = 256 << 10
 	// socketBuffer is what the kernel holds each way: a frame that is being
 	// sent, and the next ones. The kernel doubles it for its own needs.
@@ -29,74 +29,76 @@ const (
 	unackedFor = 60 * time.Second
 )
 
-// socket is the TCP connection below TLS. crypto/tls writes each record of
-// 16 KiB by itself; the socket gathers them until it is told to push. It is used
-// by one reader and one writer at a time.
+// socket is a TCP connection out of reach of the runtime's poller: read(2) and
+// write(2) wait in the kernel. It is used by one reader and one writer at a time.
 type socket struct {
-	*net.TCPConn
-
-	in       []byte // what was read and not yet taken is in[from:to]
-	from, to int
-	out      []byte
-
-	// From takeOver on the descriptor is ours, and the runtime's poller is out of
-	// the way: read(2) and write(2) wait in the kernel.
-	ours   bool
 	mu     sync.RWMutex // held for reading by every system call, so that Close does not give the descriptor to another file
 	fd     int
 	closed atomic.Bool
+
+	in       []byte // what was read and not yet taken is in[from:to]
+	from, to int
 }
 
-func newSocket(c *net.TCPConn) *socket {
-	return &socket{TCPConn: c, in: make([]byte, readBuffer)}
-}
-
-// Read is crypto/tls asking for the rest of a record, or more.
-func (s *socket) Read(p []byte) (int, error) {
-	if s.from == s.to {
-		n, err := s.read(s.in)
-		if err != nil {
-			return 0, err
-		}
-		s.from, s.to = 0, n
+// takeOver takes the descriptor away from the runtime's poller, and with it its
+// deadlines. Nothing may be under way.
+func takeOver(c *net.TCPConn) (*socket, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
 	}
+	fd := -1
+	var failed error
+	if err := raw.Control(func(of uintptr) {
+		fd, failed = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0)
+	}); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, os.NewSyscallError("dup", failed)
+	}
+	// The mode belongs to the connection, not to the descriptor: the poller's
+	// must be gone before.
+	err = c.Close()
+	if err == nil {
+		err = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return &socket{fd: fd, in: make([]byte, readBuffer)}, nil
+}
+
+// has says whether so many bytes were read already.
+func (s *socket) has(n int) bool { return s.to-s.from >= n }
+
+// fill reads all of p. At the end of the connection it returns io.EOF if nothing
+// of p came, else io.ErrUnexpectedEOF.
+func (s *socket) fill(p []byte) error {
 	n := copy(p, s.in[s.from:s.to])
 	s.from += n
-	return n, nil
-}
-
-// Write is crypto/tls writing one record.
-func (s *socket) Write(p []byte) (int, error) {
-	if !s.ours {
-		return len(p), s.write(p)
-	}
-	if len(s.out)+len(p) > writeBuffer {
-		if err := s.push(); err != nil {
-			return 0, err
+	for some := n > 0; n < len(p); some = true {
+		m, err := s.read(p[n:])
+		if err == io.EOF && some {
+			return io.ErrUnexpectedEOF
 		}
+		if err != nil {
+			return err
+		}
+		n += m
 	}
-	s.out = append(s.out, p...)
-	return len(p), nil
+	return nil
 }
 
-// push sends what was gathered.
-func (s *socket) push() error {
-	if len(s.out) == 0 {
-		return nil
-	}
-	err := s.write(s.out)
-	s.out = s.out[:0]
-	return err
-}
-
+// read waits for some bytes of p; those behind it go into the buffer, which is
+// empty before.
 func (s *socket) read(p []byte) (int, error) {
-	if !s.ours {
-		return s.TCPConn.Read(p)
-	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	to := [2][]byte{p, s.in}
 	for !s.closed.Load() {
-		n, err := unix.Read(s.fd, p)
+		n, err := unix.Readv(s.fd, to[:])
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
@@ -104,17 +106,15 @@ func (s *socket) read(p []byte) (int, error) {
 		case n == 0:
 			return 0, io.EOF
 		default:
-			return n, nil
+			s.from, s.to = 0, max(n-len(p), 0)
+			return min(n, len(p)), nil
 		}
 	}
 	return 0, net.ErrClosed
 }
 
+// write sends all of p.
 func (s *socket) write(p []byte) error {
-	if !s.ours {
-		_, err := s.TCPConn.Write(p)
-		return err
-	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for len(p) > 0 {
@@ -133,45 +133,11 @@ func (s *socket) write(p []byte) error {
 	return nil
 }
 
-// takeOver takes the descriptor away from the runtime's poller, and with it its
-// deadlines. From then on writes are gathered. Nothing may be under way.
-func (s *socket) takeOver() error {
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return err
-	}
-	fd := -1
-	var failed error
-	if err := raw.Control(func(of uintptr) {
-		fd, failed = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0)
-	}); err != nil {
-		return err
-	}
-	if failed != nil {
-		return os.NewSyscallError("dup", failed)
-	}
-	// The mode belongs to the connection, not to the descriptor: the poller's
-	// must be gone before.
-	err = s.TCPConn.Close()
-	if err == nil {
-		err = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return err
-	}
-	s.fd, s.ours = fd, true
-	return nil
-}
-
 // Close ends reads and writes that wait, of any goroutine, and returns when they
 // have ended.
 func (s *socket) Close() error {
 	if s.closed.Swap(true) {
 		return nil
-	}
-	if !s.ours {
-		return s.TCPConn.Close()
 	}
 	_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
 	s.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ import (
 )
 
 const (
-	dataConns   = 4               // in sync mode; in async mode one, which keeps the order
+	dataConns   = 3               // in sync mode; in async mode one, which keeps the order
 	helloWithin = 3 * time.Second // from dialing to the answer
 	redialFirst = 50 * time.Millisecond
 	redialMost  = 2 * time.Second
@@ -41,6 +42,7 @@ type session struct {
 	control *link.Conn
 	mu      sync.Mutex
 	data    []*link.Conn
+	load    []atomic.Int32       // what each of data has not been answered yet
 	asked   map[uint64]*question // what Data or Sums will answer, by Seq
 	zstd    *link.Zstd           // guarded by mu; nil: no compression
 }
@@ -118,10 +120,14 @@ func (s *Server) write(ses *session, every time.Duration) {
 }
 
 func sendFrame(c *link.Conn, f wire.Frame, payload []byte) error {
-	var h link.Header
+	h := header(f, payload)
+	return c.Send(&h, payload)
+}
+
+func header(f wire.Frame, payload []byte) (h link.Header) {
 	f.Payload = uint32(len(payload))
 	f.Put(h[:])
-	return c.Send(&h, payload)
+	return h
 }
 
 // receive waits for a frame and reads its payload into one of at most
@@ -265,8 +271,8 @@ func (s *Server) connect(ctx context.Context) error {
 	s.ses.Store(ses)
 	go s.write(ses, s.spec.PeerTimeout/5)
 	go s.readControl(ses)
-	for _, c := range ses.data {
-		go s.readAnswers(ses, c)
+	for i := range ses.data {
+		go s.readAnswers(ses, i)
 	}
 	s.step(func(c *replica.Core) { c.Connected(ses.link, theirs) })
 	return nil
@@ -307,6 +313,7 @@ func (s *Server) addData(ctx context.Context, d *link.Dialer, ses *session, h wi
 			return err
 		}
 	}
+	ses.load = make([]atomic.Int32, len(ses.data))
 	if !s.spec.Compress {
 		return nil
 	}
@@ -317,7 +324,7 @@ func (s *Server) addData(ctx context.Context, d *link.Dialer, ses *session, h wi
 
 // readControl reads the control connection of either side to its end.
 func (s *Server) readControl(ses *session) {
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, 64<<10+link.Overhead)
 	for {
 		f, payload, err := receive(ses.control, ses.size, buf)
 		if err == nil {
@@ -423,7 +430,7 @@ func (s *Server) sendIO(ses *session, io *replica.IO, kind wire.Kind, payload []
 	if io.FUA && (kind == wire.KindWrite || kind == wire.KindZero) {
 		f.Flags = wire.FUA
 	}
-	c := ses.data[io.Seq%uint64(len(ses.data))]
+	c := ses.data[ses.idlest()]
 	var err error
 	if ses.zstd != nil && len(payload) > 0 {
 		ses.mu.Lock()
@@ -442,13 +449,29 @@ func (s *Server) sendIO(ses *session, io *replica.IO, kind wire.Kind, payload []
 	}
 }
 
+// idlest picks the data connection with the fewest questions, so that the other
+// side carries out as many at the same time as it can, and few questions go where
+// the last ones went.
+func (ses *session) idlest() int {
+	best, least := 0, int32(math.MaxInt32)
+	for i := range ses.load {
+		if n := ses.load[i].Load(); n < least {
+			best, least = i, n
+		}
+	}
+	ses.load[best].Add(1)
+	return best
+}
+
 // readAnswers reads a data connection of the active copy to its end.
-func (s *Server) readAnswers(ses *session, c *link.Conn) {
-	buf := disk.Aligned(wire.MaxData)
+func (s *Server) readAnswers(ses *session, i int) {
+	c := ses.data[i]
+	buf := disk.Aligned(wire.MaxData + link.Overhead)
 	for {
 		f, payload, err := receive(c, ses.size, buf)
 		if err == nil {
 			ses.acks.Add(1)
+			ses.load[i].Add(-1)
 			err = s.answer(ses, f, payload)
 		}
 		if err != nil {

@@ -175,7 +175,7 @@ func (s *Server) receiveData(c *link.Conn, h wire.Hello) error {
 		_ = c.Close()
 	default:
 	}
-	w := &worker{s: s, ses: ses, conn: c, buf: disk.Aligned(wire.MaxData)}
+	w := &worker{s: s, ses: ses, conn: c, buf: disk.Aligned(wire.MaxData + link.Overhead)}
 	defer w.close()
 	err := w.run()
 	s.lost(ses, err.Error())
@@ -236,7 +236,7 @@ func (w *worker) next() (wire.Frame, []byte, error) {
 		return f, p, w.conn.ReadPayload(p)
 	}
 	if w.zstd == nil {
-		w.pack = make([]byte, wire.MaxData)
+		w.pack = make([]byte, wire.MaxData+link.Overhead)
 		if w.zstd, err = link.NewZstd(wire.MaxData); err != nil {
 			return f, nil, err
 		}
@@ -273,14 +273,17 @@ func (w *worker) do(f wire.Frame, data []byte) error {
 	return fmt.Errorf("a %s on a data connection", f.Kind)
 }
 
+// answer leaves the answer with the connection: it goes out together with others
+// when the frames that are here already are done.
 func (w *worker) answer(f wire.Frame, no uint16) error {
+	a, payload := wire.Frame{Kind: wire.KindAck, Seq: f.Seq, Epoch: f.Epoch, Code: no}, []byte(nil)
 	switch {
 	case no != 0:
-		return sendFrame(w.conn, wire.Frame{Kind: wire.KindAck, Seq: f.Seq, Epoch: f.Epoch, Code: no}, nil)
 	case f.Kind == wire.KindRead:
-		return sendFrame(w.conn, wire.Frame{Kind: wire.KindData, Seq: f.Seq, Epoch: f.Epoch, Offset: f.Offset, Length: f.Length}, w.out)
+		a.Kind, a.Offset, a.Length, payload = wire.KindData, f.Offset, f.Length, w.out
 	case f.Kind == wire.KindSum:
-		return sendFrame(w.conn, wire.Frame{Kind: wire.KindSums, Seq: f.Seq, Epoch: f.Epoch, Offset: f.Offset, Length: f.Length}, w.out)
+		a.Kind, a.Offset, a.Length, payload = wire.KindSums, f.Offset, f.Length, w.out
 	}
-	return sendFrame(w.conn, wire.Frame{Kind: wire.KindAck, Seq: f.Seq, Epoch: f.Epoch}, nil)
+	h := header(a, payload)
+	return w.conn.SendMore(&h, payload)
 }
