@@ -24,8 +24,8 @@ import (
 // closeWithin bounds how long open calls may go on when the daemon ends.
 const closeWithin = time.Second
 
-// listen opens both doors of the API and returns what serves them until ctx
-// ends.
+// listen opens the doors of the API and the one of the console, and returns what
+// serves them until ctx ends.
 func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
 	handler := httpapi.New(d, d.opt.Version)
 	local, err := d.localDoor(ctx)
@@ -54,6 +54,7 @@ func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
 		func() error {
 			return serveUntil(ctx, outside, func() error { return d.servePublic(ctx, outside, public) })
 		},
+		d.consoleDoor(ctx, handler, quiet),
 	}, nil
 }
 

@@ -1,0 +1,202 @@
+import { api, answer, asProblem, own, Problem } from './api/client';
+import type { Elsewhere, Event, Status } from './api/types';
+import { Reader } from './model/sse';
+
+// How soon it is noticed that a node is gone: it is asked when it has been silent
+// for a while, and is gone when it leaves two questions unanswered.
+const silent = 2000;
+const within = 2000;
+const again = 500;
+const ticketEvery = 120_000;
+const kept = 1000; // events
+
+export type Connection = 'connecting' | 'live' | 'gone';
+
+// View is what is known of the cluster at one moment.
+export interface View {
+  connection: Connection;
+  status: Status | null;
+  at: number; // when the status came
+  events: readonly Event[]; // the newest last
+  other: Elsewhere | null; // a node that answers while this one is gone
+}
+
+export interface Hooks {
+  signedOut: (why: string) => void;
+  elsewhere: () => readonly Elsewhere[];
+}
+
+// Live follows the cluster through the stream of one node, and looks for another
+// node when that one is gone.
+export class Live {
+  private view: View = { connection: 'connecting', status: null, at: 0, events: [], other: null };
+  private readonly listeners = new Set<() => void>();
+  private readonly end = new AbortController();
+  private known = new Set<string>();
+  private latest = ''; // the id of the event that came last
+  private tickets: ReturnType<typeof setInterval> | undefined;
+  ticket: string | null = null;
+
+  constructor(private readonly hooks: Hooks) {}
+
+  readonly subscribe = (f: () => void) => {
+    this.listeners.add(f);
+    return () => this.listeners.delete(f);
+  };
+  readonly snapshot = () => this.view;
+
+  start(): void {
+    this.tickets = setInterval(() => void this.renew(), ticketEvery);
+    void this.renew();
+    void this.run();
+  }
+
+  stop(): void {
+    this.end.abort();
+    clearInterval(this.tickets);
+  }
+
+  private change(part: Partial<View>): void {
+    this.view = { ...this.view, ...part };
+    for (const f of this.listeners) f();
+  }
+
+  // renew gets a fresh ticket for the day that this node is gone.
+  private async renew(): Promise<void> {
+    try {
+      this.ticket = (await own<{ ticket: string }>('POST', '/session/ticket')).ticket;
+    } catch {
+      // The one before is good for a while; the stream tells what is wrong.
+    }
+  }
+
+  private async run(): Promise<void> {
+    let missed = 0;
+    while (!this.end.signal.aborted) {
+      try {
+        await this.follow();
+        missed = 0;
+      } catch (e) {
+        const p = asProblem(e);
+        if (p.code === 'not-signed-in' && !(await this.signInAgain())) {
+          this.hooks.signedOut(p.message);
+          return;
+        }
+      }
+      if (this.end.signal.aborted) return;
+      if (await this.answers('/ping', 'same-origin')) {
+        missed = 0;
+        if (this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
+      } else if (++missed >= 2) {
+        if (this.view.connection !== 'gone') this.change({ connection: 'gone', other: null });
+        await this.look();
+      }
+      await new Promise((done) => setTimeout(done, again));
+    }
+  }
+
+  // signInAgain begins a new session where a daemon that was started anew has
+  // forgotten the old one.
+  private async signInAgain(): Promise<boolean> {
+    const ticket = this.ticket;
+    this.ticket = null;
+    if (ticket === null) return false;
+    try {
+      await own('POST', '/session/handover', { ticket });
+    } catch {
+      return false;
+    }
+    await this.renew();
+    return true;
+  }
+
+  // follow reads the stream until it breaks.
+  private async follow(): Promise<void> {
+    const cut = new AbortController();
+    const stop = () => cut.abort();
+    this.end.signal.addEventListener('abort', stop);
+    let heard = Date.now();
+    const watch = setInterval(() => {
+      if (Date.now() - heard < silent) return;
+      const asked = heard;
+      void this.answers('/ping', 'same-origin').then((yes) => {
+        if (!yes && heard === asked) stop();
+      });
+    }, silent);
+    try {
+      const r = await fetch(`/v1/stream?after=${encodeURIComponent(this.latest)}`, { signal: cut.signal });
+      if (!r.ok || !r.body) throw await refusal(r);
+      await this.fill();
+      const reader = new Reader();
+      for (const body = r.body.pipeThrough(new TextDecoderStream()).getReader(); ; ) {
+        const { done, value } = await body.read();
+        if (done) return;
+        heard = Date.now();
+        for (const m of reader.take(value)) this.take(m.event, m.data);
+      }
+    } finally {
+      clearInterval(watch);
+      this.end.signal.removeEventListener('abort', stop);
+      cut.abort();
+    }
+  }
+
+  private take(kind: string, data: string): void {
+    if (kind === 'status') {
+      this.change({ connection: 'live', status: JSON.parse(data) as Status, at: Date.now(), other: null });
+    } else if (kind === 'event') {
+      this.add([JSON.parse(data) as Event]);
+    } else if (kind === 'missed') {
+      void this.fill(true);
+    }
+  }
+
+  // fill reads the newest events, where the stream begins or has left some out.
+  private async fill(anew = false): Promise<void> {
+    if (this.latest !== '' && !anew) return;
+    const events = await answer(api.GET('/v1/events', { params: { query: { newest: true, limit: 500 } } }));
+    this.add(events ?? []);
+  }
+
+  private add(events: readonly Event[]): void {
+    const fresh = events.filter((e) => !this.known.has(e.id));
+    const last = events[events.length - 1];
+    if (last) this.latest = last.id;
+    if (fresh.length === 0) return;
+    const all = [...this.view.events, ...fresh].sort((a, b) => Date.parse(a.time) - Date.parse(b.time)).slice(-kept);
+    this.known = new Set(all.map((e) => e.id));
+    this.change({ events: all });
+  }
+
+  // look asks all other nodes and takes the first that answers.
+  private async look(): Promise<void> {
+    try {
+      const other = await Promise.any(
+        this.hooks.elsewhere().map(async (e) => {
+          if (!(await this.answers(`${e.origin}/ping`, 'no-cors'))) throw new Error('silent');
+          return e;
+        }),
+      );
+      if (this.view.connection === 'gone') this.change({ other });
+    } catch {
+      // Nobody answers: the next round asks again.
+    }
+  }
+
+  // answers says whether a node answers in time. Of another node's answer no more
+  // than that can be seen.
+  private async answers(url: string, mode: RequestMode): Promise<boolean> {
+    try {
+      const signal = AbortSignal.any([this.end.signal, AbortSignal.timeout(within)]);
+      await fetch(url, { mode, cache: 'no-store', credentials: 'omit', signal });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}
+
+async function refusal(r: Response): Promise<Problem> {
+  const body = (await r.json().catch(() => null)) as { code?: string; detail?: string; hint?: string } | null;
+  return new Problem(body?.code ?? 'internal', body?.detail ?? `HTTP ${r.status}`, body?.hint, r.status);
+}

@@ -1,0 +1,1 @@
+export default function Mirrors() { return null; }
