@@ -575,6 +575,7 @@ func (d *Daemon) Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer,
 		if a.Error != nil {
 			d.record(ctx, api.Event{Level: cluster.LevelError, Module: "req", Code: "request-failed", Cause: r.Cause, Fields: fields,
 				Text: fmt.Sprintf("Request %s to %s: %s.", r.Verb, a.Host, a.Error.Message)})
+		d.metrics.Asked(d.sender.LinkOf(a.Host), r.Verb, a.Error)
 		}
 	}
 	return answers, nil

@@ -21,6 +21,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/host"
 	"github.com/tasuki-ha/tasuki/internal/identity"
 	"github.com/tasuki-ha/tasuki/internal/journal"
+	"github.com/tasuki-ha/tasuki/internal/metrics"
 	"github.com/tasuki-ha/tasuki/internal/paths"
 	"github.com/tasuki-ha/tasuki/internal/peer"
 	"github.com/tasuki-ha/tasuki/internal/request"
@@ -87,6 +88,7 @@ type Daemon struct {
 	beats    *heartbeat.Transport
 	sender   *request.Sender
 	answered *answered
+	metrics  *metrics.Set
 	gate     *gate
 	news     bell // of the status
 	away     *turnedAway
@@ -179,6 +181,7 @@ func (d *Daemon) Do(eff engine.Effects) {
 		if err := d.journal.Append(e); err != nil {
 			d.log.Error("an event could not be kept", "event", e.ID, "error", err)
 		}
+		d.metrics.Event(&e)
 	}
 	d.gossip.spread(eff.Events)
 	if eff.Changed || len(eff.Events) > 0 || len(eff.Ops) > 0 {
@@ -321,6 +324,7 @@ func (d *Daemon) reconfigure(f *config.File) {
 	}
 	d.peers.SetPeers(ps, self.Addresses)
 	d.beats.SetPeers(beatPeers(ps), self.Addresses)
+	d.metrics.Forget(f)
 	if d.opt.Witness {
 		return
 	}

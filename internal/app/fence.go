@@ -32,7 +32,9 @@ func (h hostFence) Off(ctx context.Context, plug string) error {
 	cause, _ := ctx.Value(causeKey{}).(cluster.EventID)
 	fields := map[string]string{"verb": string(cluster.VerbFence), "guest": plug}
 	cause, chain := h.d.sending(ctx, cause, fields, fmt.Sprintf("Request %s is being sent to %s: power guest %s off.", cluster.VerbFence, h.link, plug))
-	return h.d.sender.Host(h.link).Off(ctx, cluster.GuestName(plug), cause, chain)
+	err := h.d.sender.Host(h.link).Off(ctx, cluster.GuestName(plug), cause, chain)
+	h.d.metrics.Asked(h.link, cluster.VerbFence, refusalOf(err))
+	return err
 }
 
 // Status asks the host.

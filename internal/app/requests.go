@@ -83,6 +83,7 @@ func mapped(a netip.Addr) string {
 // Request carries out what a linked cluster asks, if it may ask that.
 func (d *Daemon) Request(ctx context.Context, c httpapi.Caller, r api.Request) (api.Answer, error) {
 	a, no := d.request(ctx, c, r)
+	d.metrics.WasAsked(c.Link, r.Verb, no)
 	return a, orNil(no)
 }
 

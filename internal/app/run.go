@@ -210,7 +210,9 @@ func beatPeers(ps []peer.Peer) []heartbeat.Peer {
 
 // wire joins the parts that need no disk.
 func (d *Daemon) wire(closers *closeStack) error {
+	d.measure()
 	d.beats = heartbeat.New(heartbeat.Options{Port: d.port, Log: d.log, Receive: func(from cluster.NodeName, path int, payload []byte) {
+		d.metrics.Beat(from, path, payload)
 		d.loop.Offer(engine.Event{Beat: &engine.BeatIn{From: from, Path: path, Payload: payload}})
 		d.peers.Kick(from, path)
 	}})

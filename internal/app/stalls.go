@@ -37,6 +37,8 @@ const (
 // it is the answer to "why did it fail over".
 type stalls struct {
 	read func() counters
+	// What is told of each step and of each write of the state; nil: nobody listens.
+	late, took func(time.Duration)
 
 	mu      sync.Mutex
 	begun   time.Time
@@ -98,6 +100,9 @@ func (s *stalls) wrote(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saved = d
+	if s.took != nil {
+		s.took(d)
+	}
 }
 
 // step notes a step of the engine, before it is carried out. It returns a line
@@ -115,6 +120,9 @@ func (s *stalls) step(p pass, wall time.Time, f *config.File) *api.Event {
 	m.late[min(bits.Len64(uint64(late/time.Millisecond)), lateBuckets-1)]++
 	if late > m.worst {
 		m.worst, m.worstAt = late, wall
+	}
+	if s.late != nil {
+		s.late(late)
 	}
 	t := f.Timing
 	// Who votes alone renews its lease with every step: there is nothing to be old.
@@ -175,6 +183,19 @@ func (s *stalls) minute(wall time.Time) *minute {
 		*m = minute{begun: begun}
 	}
 	return m
+}
+
+// oldestAck returns how old the acknowledgements got that the lease stood on, in
+// this minute and the one before.
+func (s *stalls) oldestAck(wall time.Time) (oldest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.minutes {
+		if m := &s.minutes[i]; !m.begun.IsZero() && wall.Sub(m.begun) < 2*time.Minute && !m.begun.After(wall) {
+			oldest = max(oldest, m.oldest)
+		}
+	}
+	return oldest
 }
 
 // report tells of the last hour.

@@ -57,6 +57,8 @@ type Backend interface {
 	Guest(ctx context.Context, g cluster.GuestName, action string, op api.GuestOp) (api.Guest, error)
 	Users
 }
+	// Metrics answers a scrape of Prometheus.
+	Metrics(w http.ResponseWriter, r *http.Request)
 
 // problem is an error as callers see it: RFC 9457 with our code and hint.
 type problem struct {
@@ -174,6 +176,7 @@ func New(b Backend, version string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v1/") {
 			mux.ServeHTTP(w, r)
+	s.measured(mux)
 			return
 		}
 		rest.ServeHTTP(w, r)
@@ -193,6 +196,15 @@ func (s *server) reading() {
 	type none struct{}
 	register(s, everyone, "GET", "/v1/ping", "ping", "Says that this node answers", func(context.Context, *none) (*body[string], error) {
 		return answer("ok", nil)
+// measured adds the one operation that stands where Prometheus looks for it. rest,
+// in New, guards it too.
+func (s *server) measured(mux *http.ServeMux) {
+	const path, id = "/metrics", "metrics"
+	mux.Handle("GET "+path, needs(cluster.RoleRead).guarded(id, http.HandlerFunc(s.b.Metrics)))
+	s.api.OpenAPI().AddOperation(&huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: "What this node measures, for Prometheus",
+		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}}})
+}
+
 	})
 	register(s, needs(cluster.RoleRead), "GET", "/v1/status", "status", "The cluster as this node sees it", func(ctx context.Context, _ *none) (*body[api.Status], error) {
 		return answer(s.b.Status(ctx))
