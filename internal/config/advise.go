@@ -21,6 +21,7 @@ func (b *builder) advise() {
 	}
 	b.adviseMirrors()
 	b.adviseStalls()
+	b.adviseOutlets()
 }
 
 func (b *builder) adviseVotes() {

@@ -21,6 +21,7 @@ func (b *builder) check() {
 	b.checkMonitors()
 	b.checkResets()
 	b.checkGuests()
+	b.checkOutlets()
 }
 
 // checkGuests tells of guests that are not surely this machine's, or not surely

@@ -70,6 +70,9 @@ func keysAsMarkdown() string {
 	}
 	table("recovery of a monitor", "Final actions: "+actionsInWords(ofMonitor), reflect.TypeFor[rawRecovery]())
 	table("recovery of a monitor of a mirror disk", "The same, without restarts and failovers unless they are written.", reflect.TypeFor[rawMirrorRecovery]())
+	for _, v := range outletKinds {
+		table("An outlet of kind "+v.kind+": outlets.NAME", "`kind: "+v.kind+"`: "+v.doc+".", reflect.TypeOf(v.make()).Elem())
+	}
 	table("requests", "", reflect.TypeFor[rawRequests]())
 	table("A guest: guests.NAME", "`guests: {CLP-1: {}}` is the domain CLP-1 of libvirt. At most one of the keys can be written.", reflect.TypeFor[rawGuest]())
 	return out.String()

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -23,6 +24,7 @@ type File struct {
 	Quarantine  Quarantine
 	Groups      []Group
 	Monitors    []Monitor
+	Outlets     []Outlet // in file order
 	Requests    Requests
 	Guests      []Guest // of the one node, in file order
 	// LibvirtSocket is where the guests' libvirt listens: an absolute path, ""
@@ -370,6 +372,17 @@ func (f *File) Guest(g cluster.GuestName) *Guest {
 		}
 	}
 	return nil
+}
+
+// OutletsOf returns the outlets of a node, in file order.
+func (f *File) OutletsOf(n cluster.NodeName) []Outlet {
+	var out []Outlet
+	for _, o := range f.Outlets {
+		if slices.Contains(o.Nodes, n) {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 // GroupOf returns the group that holds the resource, or nil.

@@ -71,6 +71,9 @@ func (b *builder) build() {
 	for _, e := range r.Monitors.items {
 		f.Monitors = append(f.Monitors, b.monitor(e))
 	}
+	for _, e := range r.Outlets.items {
+		f.Outlets = append(f.Outlets, b.outlet(e))
+	}
 	f.Requests = Requests{ScriptDirectory: r.Requests.ScriptDirectory.val, ScriptTimeout: r.Requests.ScriptTimeout.val}
 	for _, e := range r.Guests.items {
 		f.Guests = append(f.Guests, guest(e))

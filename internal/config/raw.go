@@ -27,6 +27,7 @@ type rawFile struct {
 	Quarantine  rawQuarantine          `yaml:"quarantine" doc:"when a node that keeps failing is given no groups for a while"`
 	Groups      rawMap[rawGroup]       `yaml:"groups" range:"0..1000" doc:"what fails over, by name"`
 	Monitors    rawMap[rawMonitor]     `yaml:"monitors" range:"0..1000" doc:"what is watched, by name"`
+	Outlets     rawMap[rawOutlet]      `yaml:"outlets" range:"0..16" doc:"where the events of the log go, by name (docs/events.md)"`
 	Requests    rawRequests            `yaml:"requests" doc:"what other clusters may have this one run"`
 	Guests      rawMap[rawGuest]       `yaml:"guests" range:"0..256" doc:"the virtual machines on this host, by name, that their own cluster can have powered off through a link (docs/fencing.md); only in a cluster of one node"`
 	Libvirt     rawText                `yaml:"libvirt_socket" is:"abs" default:"/var/run/libvirt/libvirt-sock" doc:"where libvirt listens, for guests that are its domains"`

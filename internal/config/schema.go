@@ -82,6 +82,8 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 		return oneOfKinds(resourceKinds)
 	case *rawMonitor:
 		return oneOfKinds(monitorKinds)
+	case *rawOutlet:
+		return oneOfKinds(outletKinds)
 	case interface{ element() (reflect.Type, bool) }:
 		elem, named := v.element()
 		if !named {

@@ -94,6 +94,7 @@ func (f *File) settings() *settings {
 	for i := range f.Monitors {
 		f.Monitors[i].settings(top)
 	}
+	f.outletSettings(top)
 	top.effect = quietly("used from the next request on")
 	top.set("requests.script_directory", f.Requests.ScriptDirectory)
 	top.set("requests.script_timeout", f.Requests.ScriptTimeout)
