@@ -20,6 +20,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/httpapi"
 	"github.com/tasuki-ha/tasuki/internal/httpapi/httpapitest"
+	"github.com/tasuki-ha/tasuki/internal/whatif"
 )
 
 var update = flag.Bool("update", false, "write the expected output anew")
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command line against a daemon of values. A script has a
 // file state.json, the status, and may have events.json, answers.json,
-// guests.json and refusal.json; `calls` prints what the daemon was asked.
+// guests.json, files.json and refusal.json; `calls` prints what the daemon was asked.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
@@ -86,7 +87,7 @@ func backend(dir string) (*httpapitest.Backend, error) {
 		Result:  api.PlanResult{ID: "p1", Group: "g", Ended: true, OK: true, Text: "it runs on n2"},
 	}
 	var events []api.Event
-	for name, into := range map[string]any{"state.json": &b.State, "events.json": &events, "answers.json": &b.Answers, "refusal.json": &b.Refusal, "result.json": &b.Result, "guests.json": &b.GuestList} {
+	for name, into := range map[string]any{"state.json": &b.State, "events.json": &events, "answers.json": &b.Answers, "refusal.json": &b.Refusal, "result.json": &b.Result, "guests.json": &b.GuestList, "files.json": &b.FileList} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			continue
@@ -97,6 +98,11 @@ func backend(dir string) (*httpapitest.Backend, error) {
 	}
 	for _, e := range events {
 		b.Happen(e)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "inforce.yaml")); err == nil {
+		if b.Snap, err = whatif.Fresh(string(text), time.Unix(1_000_000, 0)); err != nil {
+			return nil, err
+		}
 	}
 	b.Begins = func() {
 		b.Happen(api.Event{ID: "n1/99", Node: "n1", Module: "rc", Level: cluster.LevelInfo, Text: "Moving group g has started.", Fields: map[string]string{"group": "g"}})

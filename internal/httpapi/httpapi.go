@@ -56,6 +56,7 @@ type Backend interface {
 	Guests(ctx context.Context) ([]api.Guest, error)
 	Guest(ctx context.Context, g cluster.GuestName, action string, op api.GuestOp) (api.Guest, error)
 	Users
+	Snapshots
 }
 	// Metrics answers a scrape of Prometheus.
 	Metrics(w http.ResponseWriter, r *http.Request)
@@ -170,6 +171,7 @@ func New(b Backend, version string) http.Handler {
 	s.configuring()
 	s.meeting()
 	s.knowing()
+	s.foreseeing()
 	s.endless(mux, "/v1/follow", "follow", "New events as they come, one JSON object a line", "application/x-ndjson", s.follow)
 	s.endless(mux, "/v1/stream", "stream", "The status when it changes, and events, as server-sent events", "text/event-stream", s.stream)
 	rest := needs(cluster.RoleRead).guarded("what is no operation", mux)

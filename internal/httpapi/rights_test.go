@@ -70,7 +70,7 @@ func callers() (out []httpapi.Caller) {
 // decide who may call it.
 var rights = map[string]access{
 	"GET /v1/ping": all, "GET /v1/status": read, "GET /v1/events": read, "GET /v1/explain": read, "GET /v1/plans/{id}": read,
-	"GET /metrics": read, "GET /v1/follow": read, "GET /v1/stream": read,
+	"GET /metrics": read, "GET /v1/snapshot": read, "GET /v1/follow": read, "GET /v1/stream": read,
 	"POST /v1/groups/{group}/{verb}": operate, "POST /v1/monitors/{monitor}/{verb}": operate, "POST /v1/nodes/{node}/{verb}": operate,
 	"POST /v1/nodes/{node}/fence": fence, "POST /v1/nodes/{node}/start-alone": fence,
 	"GET /v1/guests": read, "POST /v1/guests/{guest}/{action}": fence,

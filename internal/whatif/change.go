@@ -42,7 +42,7 @@ type Pull struct {
 
 // Fail is something that goes wrong on a node by itself.
 type Fail struct {
-	Node     cluster.NodeName
+	Node     cluster.NodeName     // "": where the group runs that it is about
 	Resource cluster.ResourceName // it ends; or
 	Monitor  cluster.MonitorName  // the monitor finds what it watches bad, for good
 	Text     string
@@ -96,7 +96,7 @@ func (c Change) check(f *config.File) *api.Error {
 }
 
 func (c *Fail) check(f *config.File) *api.Error {
-	if f.Node(c.Node) == nil {
+	if c.Node != "" && f.Node(c.Node) == nil {
 		return Change{Kill: c.Node}.check(f)
 	}
 	if c.Resource != "" {
@@ -109,10 +109,22 @@ func (c *Fail) check(f *config.File) *api.Error {
 	if m == nil {
 		return &api.Error{Code: "no-such-monitor", Message: fmt.Sprintf("there is no monitor %q", c.Monitor), Hint: "tasuki monitor list"}
 	}
-	if !slices.Contains(m.Nodes, c.Node) {
+	if c.Node != "" && !slices.Contains(m.Nodes, c.Node) {
 		return &api.Error{Code: "no-such-node", Message: fmt.Sprintf("monitor %s does not watch on %s", m.Name, c.Node), Hint: "tasuki monitor list"}
 	}
 	return nil
+}
+
+// about returns the group that it is about, or nil.
+func (c *Fail) about(f *config.File) *config.Group {
+	if c.Resource != "" {
+		return f.GroupOf(c.Resource)
+	}
+	t := f.Monitor(c.Monitor).Target
+	if g := f.Group(t.Group); g != nil {
+		return g
+	}
+	return f.GroupOf(t.Resource)
 }
 
 // String tells people what happens.
@@ -159,12 +171,20 @@ func networks(paths []int) string {
 	return text
 }
 
+// done is what is asked for, as people say it of a group.
+var done = map[admission.Kind]string{
+	admission.GroupMove: "moved", admission.GroupFailover: "failed over", admission.GroupStop: "stopped", admission.GroupStart: "started", admission.GroupRestart: "restarted",
+}
+
 func asked(a *admission.Ask) string {
+	verb := done[a.Kind]
 	switch {
-	case a.Group != "" && a.To != "":
-		return fmt.Sprintf("%s of %s to %s is asked for", a.Kind, a.Group, a.To)
-	case a.Group != "":
-		return fmt.Sprintf("%s of %s is asked for", a.Kind, a.Group)
+	case verb == "":
+		return fmt.Sprintf("%s is asked for", a.Kind)
+	case a.To == "":
+		return fmt.Sprintf("group %s is %s", a.Group, verb)
+	case a.Kind == admission.GroupStart:
+		return fmt.Sprintf("group %s is %s on %s", a.Group, verb, a.To)
 	}
-	return fmt.Sprintf("%s of %s is asked for", a.Kind, a.Node)
+	return fmt.Sprintf("group %s is %s to %s", a.Group, verb, a.To)
 }

@@ -3,7 +3,6 @@ package whatif
 import (
 	"container/heap"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -77,9 +76,10 @@ type hop struct {
 // actor is one node.
 type actor struct {
 	name     cluster.NodeName
-	machine  *engine.Machine // nil while it is off
-	wake     uint64          // only the latest wake-up counts
-	active   map[string]cluster.Epoch
+	machine  *engine.Machine          // nil while it is off
+	wake     uint64                   // only the latest wake-up counts
+	active   map[string]cluster.Epoch // GROUP/RESOURCE
+	stopping map[string]bool          // of active
 	harmless map[cluster.GroupName]bool
 	copies   map[cluster.ResourceName]state.Mirror // as they were told
 	end      string                                // what ended it
@@ -153,6 +153,7 @@ func (s *stage) off(n *actor, why string) {
 	n.machine, n.end = nil, why
 	n.wake++
 	clear(n.active)
+	clear(n.stopping)
 	clear(n.harmless)
 	s.look()
 	s.copiesPart()
@@ -179,7 +180,11 @@ func (s *stage) linked(a, b *actor) bool {
 	if a.machine == nil || b.machine == nil {
 		return false
 	}
-	for path := range s.file.Node(b.name).Addresses {
+	is := s.file.Node(b.name)
+	if is == nil { // a new cluster file is without it
+		return false
+	}
+	for path := range is.Addresses {
 		if s.reaches(a.name, b.name, path) && s.reaches(b.name, a.name, path) {
 			return true
 		}
@@ -301,12 +306,17 @@ func (s *stage) operate(n *actor, op engine.Operation) {
 		return
 	}
 	m, k, took := n.machine, key(op.Group.Name, op.Op.Resource), max(f.Takes, quick)
+	if !op.Op.Start {
+		n.stopping[k] = true
+		s.look()
+	}
 	s.after(took, func() {
 		s.waits--
 		if n.machine != m {
 			return
 		}
 		why := ""
+		delete(n.stopping, k)
 		switch {
 		case fails:
 			why = complaint
@@ -429,7 +439,8 @@ func (s *stage) look() {
 	}
 }
 
-// owners returns the nodes on which all of the group is active and not isolated.
+// owners returns the nodes on which all of the group is active, and neither
+// isolated nor being stopped.
 func (s *stage) owners(g *config.Group) []cluster.NodeName {
 	var out []cluster.NodeName
 	for _, name := range g.Nodes {
@@ -439,8 +450,9 @@ func (s *stage) owners(g *config.Group) []cluster.NodeName {
 		}
 		all := true
 		for _, r := range g.Resources {
-			_, active := n.active[key(g.Name, r.Name)]
-			all = all && active
+			k := key(g.Name, r.Name)
+			_, active := n.active[k]
+			all = all && active && !n.stopping[k]
 		}
 		if all {
 			out = append(out, name)
@@ -464,11 +476,4 @@ func (s *stage) alive() []*actor {
 		out = append(out, n)
 	}
 	return out
-}
-
-func copyOf[K comparable, V any](m map[K]V) map[K]V {
-	if m == nil {
-		return map[K]V{}
-	}
-	return maps.Clone(m)
 }

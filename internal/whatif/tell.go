@@ -38,11 +38,9 @@ func (s *stage) tell(r *api.Simulation, before *state.State, ran map[cluster.Gro
 	}
 	var now *state.State
 	if on := s.alive(); len(on) > 0 {
-		st := on[0].machine.Status()
-		now, r.After = on[0].machine.State(), api.SimFaults{Survives: st.Survives, Why: st.Why}
-	} else {
-		r.After.Why = "no node is on"
+		now = on[0].machine.State()
 	}
+	r.After = s.faults()
 	for i := range s.file.Groups {
 		g := &s.file.Groups[i]
 		is := api.SimGroup{Name: g.Name, Before: ran[g.Name], Phase: cluster.PhaseOffline, Wanted: wanted(before, g.Name)}
@@ -67,6 +65,16 @@ func (s *stage) tell(r *api.Simulation, before *state.State, ran map[cluster.Gro
 	}
 }
 
+// faults is how many more faults can be survived, as the leader has it.
+func (s *stage) faults() api.SimFaults {
+	on := s.alive()
+	if len(on) == 0 {
+		return api.SimFaults{Why: "no node is on"}
+	}
+	st := on[0].machine.Status()
+	return api.SimFaults{Survives: st.Survives, Why: st.Why}
+}
+
 func wanted(st *state.State, g cluster.GroupName) bool {
 	gs := st.Groups[g]
 	return gs != nil && gs.Wanted
@@ -88,10 +96,10 @@ func (s *stage) groupAfter(is *api.SimGroup, g *config.Group, now *state.State, 
 		if n == gs.Owner {
 			continue
 		}
-		switch no := placement.Refuse(now, g, n); {
+		switch no, at := placement.Refuse(now, g, n), s.nodes[n]; {
 		case no != "":
 			is.Others = append(is.Others, no)
-		case s.nodes[n].machine != nil:
+		case at != nil && at.machine != nil:
 			is.Spare = append(is.Spare, n)
 		}
 	}
@@ -121,7 +129,9 @@ func (s *stage) stepOf(l line, began time.Duration) api.SimStep {
 	if what == "" || g == nil || g.Resource(x.Resource) == nil {
 		return x
 	}
-	x.Known = s.known[Step{x.Resource, what}]
+	if x.Known = s.known[Step{x.Resource, what}]; !x.Known {
+		x.Text = strings.Replace(x.Text, fmt.Sprintf(" (%d ms)", quick.Milliseconds()), "", 1)
+	}
 	switch r := g.Resource(x.Resource); what {
 	case Start:
 		x.Limit = r.StartTimeout

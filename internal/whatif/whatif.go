@@ -49,9 +49,9 @@ func Ask(q Question) (api.Simulation, error) {
 	}
 	r := api.Simulation{
 		Cluster: s.file.Cluster, Time: q.Snapshot.Time, Assumed: s.assumed(q, st), Bounds: lease.Worst(s.file).Sentences(),
-		Before: api.SimFaults{Survives: q.Snapshot.Status.Survives, Why: q.Snapshot.Status.Why},
 	}
 	before := s.rest(q)
+	r.Before = s.faults()
 	began := s.now
 	if no := s.change(q.Changes, &r); no != nil {
 		r.Refused = no
@@ -75,13 +75,7 @@ func set(q Question) (*stage, *state.State, error) {
 	}
 	s := &stage{
 		wall: snap.Time, file: st.File(), nodes: map[cluster.NodeName]*actor{}, cut: map[hop]bool{}, mute: map[cluster.NodeName]map[netip.Addr]bool{},
-		fate: copyOf(q.Fate), known: map[Step]bool{}, answers: map[cluster.RequestID]engine.Reply{}, served: map[cluster.GroupName]*service{},
-	}
-	for at, took := range q.Took {
-		if f := s.fate[at]; f.Takes == 0 {
-			f.Takes = took
-			s.fate[at], s.known[at] = f, true
-		}
+		fate: map[Step]Suppose{}, known: map[Step]bool{}, answers: map[cluster.RequestID]engine.Reply{}, served: map[cluster.GroupName]*service{},
 	}
 	for n, targets := range q.Mute {
 		s.silence(n, targets)
@@ -96,7 +90,7 @@ func set(q Question) (*stage, *state.State, error) {
 	for i := range s.file.Nodes {
 		name := s.file.Nodes[i].Name
 		s.names = append(s.names, name)
-		s.nodes[name] = &actor{name: name, active: map[string]cluster.Epoch{}, harmless: map[cluster.GroupName]bool{}, copies: map[cluster.ResourceName]state.Mirror{}}
+		s.nodes[name] = &actor{name: name, active: map[string]cluster.Epoch{}, stopping: map[string]bool{}, harmless: map[cluster.GroupName]bool{}, copies: map[cluster.ResourceName]state.Mirror{}}
 	}
 	return s, st, s.raise(snap, st)
 }
@@ -216,6 +210,10 @@ func (s *stage) rest(q Question) map[cluster.GroupName]cluster.NodeName {
 		v := s.served[g.Name]
 		v.sum, v.off = 0, s.now
 	}
+	for at, took := range q.Took { // what is at rest began as it should
+		s.fate[at], s.known[at] = Suppose{Takes: took}, true
+	}
+	maps.Copy(s.fate, q.Fate)
 	return before
 }
 
@@ -223,6 +221,13 @@ func (s *stage) rest(q Question) map[cluster.GroupName]cluster.NodeName {
 // asked of it, if it does not.
 func (s *stage) change(changes []Change, r *api.Simulation) *api.Error {
 	for i, c := range changes {
+		if c.Fail != nil && c.Fail.Node == "" {
+			at, no := s.where(c.Fail)
+			if no != nil {
+				return no
+			}
+			c.Fail = &Fail{Node: at, Resource: c.Fail.Resource, Monitor: c.Fail.Monitor, Text: c.Fail.Text}
+		}
 		r.Change = append(r.Change, c.String())
 		switch {
 		case c.Ask != nil:
@@ -242,6 +247,20 @@ func (s *stage) change(changes []Change, r *api.Simulation) *api.Error {
 		}
 	}
 	return nil
+}
+
+// where returns the node on which something fails that nobody named.
+func (s *stage) where(f *Fail) (cluster.NodeName, *api.Error) {
+	if g := f.about(s.file); g != nil {
+		if owners := s.owners(g); len(owners) > 0 {
+			return owners[0], nil
+		}
+		return "", &api.Error{Code: "not-active", Message: fmt.Sprintf("group %s is not active anywhere, so nothing of it fails", g.Name), Hint: "name a node: @NODE"}
+	}
+	if nodes := s.file.Monitor(f.Monitor).Nodes; len(nodes) == 1 {
+		return nodes[0], nil
+	}
+	return "", &api.Error{Code: "bad-request", Message: fmt.Sprintf("monitor %s watches on several nodes", f.Monitor), Hint: "name a node: @NODE"}
 }
 
 // ask asks at a node that is on and waits for the answer.

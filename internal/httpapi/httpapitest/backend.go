@@ -22,6 +22,8 @@ type Backend struct {
 	Changes  []string         // what a change of the cluster file would change
 	Result   api.PlanResult   // of every plan
 	Answers  []api.HostAnswer
+	// Snap is what questions begin with.
+	Snap api.Snapshot
 	// GuestList are the guests of the host.
 	GuestList []api.Guest
 	// UserList are the users, Passwords those with which they sign in.

@@ -1,0 +1,20 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/cluster"
+)
+
+// Snapshots is what a question about the cluster begins with.
+type Snapshots interface {
+	Snapshot(ctx context.Context) (api.Snapshot, error)
+}
+
+func (s *server) foreseeing() {
+	type none struct{}
+	register(s, needs(cluster.RoleRead), "GET", "/v1/snapshot", "snapshot", "What the nodes agree on, to ask elsewhere what they would do", func(ctx context.Context, _ *none) (*body[api.Snapshot], error) {
+		return answer(s.b.Snapshot(ctx))
+	})
+}
