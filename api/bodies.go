@@ -17,6 +17,8 @@ type GroupOp struct {
 type Begun struct {
 	Text string `json:"text"`
 	Plan string `json:"plan,omitempty"` // to wait for, if there is one
+	// Files is what a look at the copy of a mirror disk has found.
+	Files *MirrorFiles `json:"files,omitempty"`
 }
 
 // PlanResult is how a plan ended, or that it has not yet.

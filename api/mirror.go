@@ -93,9 +93,11 @@ func (c MirrorCopy) Color() string {
 // MirrorOp asks for something to be done with a mirror disk.
 type MirrorOp struct {
 	ID       cluster.RequestID `json:"id,omitempty"`       // the same id sent twice acts once; "" is a new one
-	Node     cluster.NodeName  `json:"node,omitempty"`     // force, resolve, invalidate: whose copy
+	Node     cluster.NodeName  `json:"node,omitempty"`     // force, resolve, invalidate, look, keep: whose copy
 	Reason   string            `json:"reason,omitempty"`   // for the log; force and resolve need one
 	Confirm  string            `json:"confirm,omitempty"`  // force, resolve: the name of the cluster, typed by a person
 	Thorough bool              `json:"thorough,omitempty"` // copy: everything; verify: copy what differs
 	Cause    cluster.EventID   `json:"cause,omitempty"`
+
+	NoSnapshot bool `json:"no_snapshot,omitempty"` // resolve: what is given up is not kept before
 }

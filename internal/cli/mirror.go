@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,7 @@ type mirrorVerb struct {
 	thoroIs  string
 	reason   bool
 	confirm  bool // writes may be lost: the name of the cluster must be typed
+	keeps    bool // what is lost is kept before
 }
 
 var mirrorVerbs = []mirrorVerb{
@@ -59,9 +61,11 @@ the cluster must be typed, and the reason stays in sight until it is acknowledge
 	{verbOf: verbOf{"resolve", "Decide a split brain: whose writes are given up", `After a split brain, both copies have writes that the other does not have. Nothing is
 copied until somebody decides whose are given up. They are overwritten by what the
 other copy has, so look at both first: without --discard both are shown beside each
-other. The name of the cluster must be typed.`,
+other, with the files that have changed on each. What is given up is kept before, if
+there is room for it, until it is deleted: see tasuki mirror discarded. The name of
+the cluster must be typed.`,
 		`  tasuki mirror resolve md --discard CLP-2 --cluster-name VMcluster --reason "CLP-2 had no clients"`},
-		node: "discard", nodeIs: "whose writes are given up", reason: true, confirm: true},
+		node: "discard", nodeIs: "whose writes are given up", reason: true, confirm: true, keeps: true},
 }
 
 func (p *program) mirror() *cobra.Command {
@@ -79,6 +83,7 @@ and no move goes to another one.
 	for _, v := range mirrorVerbs {
 		c.AddCommand(p.changeMirror(v))
 	}
+	c.AddCommand(p.discarded())
 	c.AddCommand(p.jsonFlag(&cobra.Command{Use: "status [MIRROR]", Short: "Show mirror disks and both copies of each",
 		Long: "Show mirror disks with both copies: whether each is complete, how far a copy is and\nhow long it will take, and what an operator decided.", Example: "  tasuki mirror status\n  tasuki mirror status md --json",
 		Args: args(0, 1, "at most one mirror disk"), ValidArgsFunction: p.completeFirst(mirrorNames),
@@ -144,14 +149,17 @@ func (p *program) changeMirror(v mirrorVerb) *cobra.Command {
 	if v.reason {
 		c.Flags().StringVar(&op.Reason, "reason", "", "why, in a few words")
 	}
+	if v.keeps {
+		c.Flags().BoolVar(&op.NoSnapshot, "no-snapshot", false, "do not keep what is given up")
+	}
 	if v.confirm {
 		c.Flags().StringVar(&op.Confirm, "cluster-name", "", "the name of the cluster, to confirm that writes may be lost")
 	}
 	return p.jsonFlag(c)
 }
 
-// histories shows both copies beside each other, for whoever has to decide whose
-// writes are given up.
+// histories shows both copies beside each other, and which files have changed on
+// each, for whoever has to decide whose writes are given up.
 func (p *program) histories(ctx context.Context, name string) error {
 	s, err := p.client().Status(ctx)
 	if err != nil {
@@ -162,6 +170,7 @@ func (p *program) histories(ctx context.Context, name string) error {
 		return noSuchMirror(name, &s)
 	}
 	m := &s.Mirrors[i]
+	t := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	for _, line := range []struct {
 		what string
 		of   func(c *api.MirrorCopy) string
@@ -173,14 +182,55 @@ func (p *program) histories(ctx context.Context, name string) error {
 		{"last wrote", func(c *api.MirrorCopy) string { return moment(c.Written) }},
 		{"has changed since", func(c *api.MirrorCopy) string { return size(c.Dirty) }},
 	} {
-		fmt.Fprintf(p.out, "  %-18s", line.what)
+		fmt.Fprint(t, "  ", line.what)
 		for k := range m.Copies {
-			fmt.Fprintf(p.out, "  %-30s", line.of(&m.Copies[k]))
+			fmt.Fprint(t, "\t", line.of(&m.Copies[k]))
 		}
-		fmt.Fprintln(p.out)
+		fmt.Fprintln(t)
 	}
-	fmt.Fprintf(p.out, "\nThe files of the copy that is not active can be looked at: stop the daemon on its node, and\nmount its data partition there, with -o ro,noload for ext3 and ext4, ro,norecovery for xfs.\n\n")
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for k := range m.Copies {
+		p.printFiles(&m.Copies[k], p.filesOf(ctx, m, &m.Copies[k]))
+	}
+	fmt.Fprintln(p.out)
 	return usageError{fmt.Errorf("say whose writes are given up: --discard NODE")}
+}
+
+// filesOf has a node look which files of its copy have changed. Why it cannot is in
+// the text.
+func (p *program) filesOf(ctx context.Context, m *api.Mirror, c *api.MirrorCopy) api.MirrorFiles {
+	b, err := p.client().Mirror(ctx, m.Name, "look", api.MirrorOp{Node: c.Node})
+	switch {
+	case err != nil:
+		return api.MirrorFiles{Node: c.Node, Text: err.Error()}
+	case b.Files == nil:
+		return api.MirrorFiles{Node: c.Node, Text: "its daemon says nothing about them"}
+	}
+	return *b.Files
+}
+
+func (p *program) printFiles(c *api.MirrorCopy, f api.MirrorFiles) {
+	switch {
+	case len(f.Files) > 0:
+		fmt.Fprintf(p.out, "\n  what has changed in the files on %s since %s:\n", c.Node, moment(f.Since))
+	case f.Text == "":
+		f.Text = "nothing has changed since " + moment(f.Since)
+		fallthrough
+	default:
+		fmt.Fprintf(p.out, "\n  the files on %s: %s\n", c.Node, f.Text)
+		return
+	}
+	for _, x := range f.Files {
+		fmt.Fprintf(p.out, "    %s %9s  %s\n", moment(x.Time), size(x.Size), x.Path)
+	}
+	if f.More > 0 {
+		fmt.Fprintf(p.out, "    and %d more\n", f.More)
+	}
+	if f.Text != "" {
+		fmt.Fprintf(p.out, "    (%s)\n", f.Text)
+	}
 }
 
 func moment(t time.Time) string {

@@ -236,7 +236,11 @@ func (c *Client) Monitor(ctx context.Context, m cluster.MonitorName, verb string
 
 // Mirror does something with a mirror disk.
 func (c *Client) Mirror(ctx context.Context, r cluster.ResourceName, verb string, op api.MirrorOp) (out api.Begun, err error) {
-	return out, c.Do(ctx, "POST", "/v1/mirrors/"+url.PathEscape(string(r))+"/"+verb, op, &out)
+	wait := time.Duration(0)
+	if verb == "keep" || verb == "resolve" && !op.NoSnapshot {
+		wait = api.MirrorKeepLimit
+	}
+	return out, c.do(ctx, wait, "POST", "/v1/mirrors/"+url.PathEscape(string(r))+"/"+verb, op, &out)
 }
 
 // Node lets a node leave or return, or start alone.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -365,19 +366,40 @@ func TestMirrorSplitBrain(t *testing.T) {
 	if got := do(t, s, keeps, "cat", "/data/only-here"); got != keeps+"\n" {
 		t.Errorf("%s has %q", keeps, got)
 	}
-	if _, text := fails(t, s, keeps, "tasuki", "mirror", "resolve", "md"); !strings.Contains(text, "went on alone") || !strings.Contains(text, "--discard") {
-		t.Errorf("%s", text)
+	if _, text := fails(t, s, keeps, "tasuki", "mirror", "resolve", "md"); !strings.Contains(text, "went on alone") || !strings.Contains(text, "--discard") || strings.Count(text, "only-here") != 2 {
+		t.Errorf("the histories, with the file that each has written: %s", text)
 	}
 	if _, text := fails(t, s, keeps, "tasuki", "mirror", "resolve", "md", "--discard", gives, "--cluster-name", "wrong", "--reason", "a test"); !strings.Contains(text, "hint:") {
 		t.Errorf("%s", text)
 	}
-	do(t, s, keeps, "tasuki", "mirror", "resolve", "md", "--discard", gives, "--cluster-name", "mirrored", "--reason", "a test")
+	resolved := do(t, s, keeps, "tasuki", "mirror", "resolve", "md", "--discard", gives, "--cluster-name", "mirrored", "--reason", "a test")
 	inSync(t, s)
+	keptAside(t, s, gives, resolved)
 	do(t, s, keeps, "tasuki", "group", "move", "g", "--to", gives)
 	inSync(t, s)
 	if got := do(t, s, gives, "cat", "/data/only-here"); got != keeps+"\n" {
 		t.Errorf("after the copy %s has %q", gives, got)
 	}
+}
+
+// keptAside looks at what was kept of the copy that was given up, after the other one
+// has taken its place: the file that only it had.
+func keptAside(t *testing.T, s *demo.Stage, node, resolved string) {
+	t.Helper()
+	id := regexp.MustCompile(`all of it is kept on ` + node + ` as (\w+)`).FindStringSubmatch(resolved)
+	if id == nil {
+		t.Fatalf("nothing was kept: %s", resolved)
+	}
+	if list := do(t, s, node, "tasuki", "mirror", "discarded", "list", "md"); !strings.Contains(list, id[1]) {
+		t.Errorf("%s", list)
+	}
+	const image = "/var/lib/tasuki/md.img"
+	do(t, s, node, "tasuki", "mirror", "discarded", "export", "md", id[1], image)
+	fsck(t, s.Lab, node, image, true)
+	if got := do(t, s, node, "debugfs", "-R", "cat /only-here", image); !strings.Contains(got, node+"\n") {
+		t.Errorf("the image of what %s gave up has %q", node, got)
+	}
+	do(t, s, node, "tasuki", "mirror", "discarded", "delete", "md", id[1])
 }
 
 // The data devices are enlarged on both nodes while the disk is in use. To grow the

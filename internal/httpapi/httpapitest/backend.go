@@ -22,8 +22,8 @@ type Backend struct {
 	Changes  []string         // what a change of the cluster file would change
 	Result   api.PlanResult   // of every plan
 	Answers  []api.HostAnswer
-	// Snap is what questions begin with.
-	Snap api.Snapshot
+	// FileList is what a look at the copies of mirror disks finds, by node.
+	FileList map[cluster.NodeName]api.MirrorFiles
 	// GuestList are the guests of the host.
 	GuestList []api.Guest
 	// UserList are the users, Passwords those with which they sign in.
@@ -38,6 +38,7 @@ type Backend struct {
 	mu      sync.Mutex
 	log     []api.Event
 	calls   []string
+	records []api.Event
 	follow  []chan api.Event
 	changed chan struct{} // closed by Change
 }
@@ -177,9 +178,13 @@ func (b *Backend) Group(_ context.Context, g cluster.GroupName, verb string, op 
 	return api.Begun{Text: "begun", Plan: "p1"}, b.change("group %s %s to=%s", verb, g, op.To)
 }
 
-// Mirror does something with a mirror disk.
+// Mirror does something with a mirror disk, or finds FileList.
 func (b *Backend) Mirror(_ context.Context, author string, r cluster.ResourceName, verb string, op api.MirrorOp) (api.Begun, error) {
-	return api.Begun{Text: verb + " done"}, b.change("mirror %s %s by=%s node=%s reason=%q confirm=%s thorough=%v", verb, r, author, op.Node, op.Reason, op.Confirm, op.Thorough)
+	if f, is := b.FileList[op.Node]; is && verb == "look" {
+		b.called("mirror look %s node=%s", r, op.Node)
+		return api.Begun{Text: "looked at", Files: &f}, nil
+	}
+	return api.Begun{Text: verb + " done"}, b.change("mirror %s %s by=%s node=%s reason=%q confirm=%s thorough=%v no-snapshot=%v", verb, r, author, op.Node, op.Reason, op.Confirm, op.Thorough, op.NoSnapshot)
 }
 
 // Plan returns Result.
@@ -201,6 +206,21 @@ func (b *Backend) Node(_ context.Context, n cluster.NodeName, verb string, _ api
 // Maintenance does nothing.
 func (b *Backend) Maintenance(_ context.Context, owner, verb string, op api.MaintenanceOp) (api.Begun, error) {
 	return api.Begun{Text: verb + " done"}, b.change("maintenance %s node=%s group=%s cluster=%v reason=%q for=%s drain=%v", verb, op.Node, op.Group, op.Cluster, op.Reason, op.For, op.Drain)
+}
+
+// Record notes an event, which is not in the log.
+func (b *Backend) Record(_ context.Context, e api.Event) cluster.EventID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.records = append(b.records, e)
+	return cluster.EventID(fmt.Sprint("n1/r", len(b.records)))
+}
+
+// Records returns what the API has recorded.
+func (b *Backend) Records() []api.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.records)
 }
 
 // Log does nothing.

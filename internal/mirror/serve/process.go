@@ -15,14 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tasuki-ha/tasuki/internal/mirror/control"
+	"github.com/tasuki-ha/tasuki/internal/mirror/discarded"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
+	"github.com/tasuki-ha/tasuki/internal/mirror/look"
 )
 
 // Hidden runs the commands that only the daemon starts, and says whether it was one
 // of them: mirror keep DIR holds what must outlive the serving process and starts
-// that, mirror serve DIR is the serving process.
+// that, mirror serve DIR is the serving process, mirror look PATH SECONDS looks at
+// the files of a copy, mirror save DIR TO keeps a copy that is to be discarded.
 func Hidden(ctx context.Context, args []string, version string, log *slog.Logger) (was bool, err error) {
-	if len(args) != 3 || args[0] != "mirror" {
+	if len(args) < 3 || args[0] != "mirror" {
 		return false, nil
 	}
 	switch args[1] {
@@ -30,6 +33,13 @@ func Hidden(ctx context.Context, args []string, version string, log *slog.Logger
 		return true, keeper(ctx, args[2], log)
 	case "serve":
 		return true, process(ctx, args[2], version, log)
+	case look.Command:
+		return true, look.Main(ctx, args[2:], os.Stdout)
+	case discarded.Command:
+		if len(args) != 4 {
+			return true, errors.New("two directories are wanted")
+		}
+		return true, save(ctx, args[2], args[3], os.Stdout)
 	}
 	return false, nil
 }

@@ -39,6 +39,7 @@ const DefaultLinks = "/dev/tasuki"
 type Options struct {
 	Node     cluster.NodeName
 	Run      string // the directory for running state
+	State    string // the directory for what outlives a boot
 	Logs     string // the directory of the processes' logs
 	Identity string // the directory of the node's identity
 	Links    string // "": DefaultLinks
@@ -47,6 +48,9 @@ type Options struct {
 	// process there is told to quit: tasuki mirror keep DIR. nil: none is started,
 	// for who only ends what is there.
 	Keeper func(dir string) *exec.Cmd
+	// Tool makes the command of tasuki with such arguments, for what is done once in a
+	// process of its own; nil: nothing is.
+	Tool   func(args ...string) *exec.Cmd
 	Log    *slog.Logger
 	Ask    func(resource.MirrorAsk)
 	Status func(resource.MirrorStatus)
@@ -101,7 +105,7 @@ func (d *Driver) mirror(r cluster.ResourceName) *mirror {
 	if m == nil {
 		m = &mirror{
 			d: d, name: r, dir: control.Dir(d.o.Run, string(r)), wake: make(chan struct{}, 1), heard: make(chan struct{}, 1),
-			ice: make(chan struct{}, 1), kernel: make(slow, 1),
+			ice: make(chan struct{}, 1), kernel: make(slow, 1), looks: make(slow, 1), saving: make(chan struct{}, 1),
 		}
 		d.mirrors[r] = m
 	}

@@ -48,6 +48,8 @@ type mirror struct {
 	heard  chan struct{} // capacity 1: something is to be passed on to the daemon
 	ice    chan struct{} // capacity 1: full while somebody freezes or thaws
 	kernel slow
+	looks  slow
+	saving chan struct{} // capacity 1: full while the copy is being kept
 
 	mu      sync.Mutex
 	running bool              // run is at work
