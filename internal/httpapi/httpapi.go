@@ -56,10 +56,10 @@ type Backend interface {
 	Guests(ctx context.Context) ([]api.Guest, error)
 	Guest(ctx context.Context, g cluster.GuestName, action string, op api.GuestOp) (api.Guest, error)
 	Users
-	Snapshots
-}
 	// Metrics answers a scrape of Prometheus.
 	Metrics(w http.ResponseWriter, r *http.Request)
+	Snapshots
+}
 
 // problem is an error as callers see it: RFC 9457 with our code and hint.
 type problem struct {
@@ -194,10 +194,6 @@ func (s *server) endless(mux *http.ServeMux, path, id, summary, content string, 
 		Responses: map[string]*huma.Response{"200": {Description: "until the caller goes", Content: map[string]*huma.MediaType{content: {Schema: &huma.Schema{Type: huma.TypeString}}}}}})
 }
 
-func (s *server) reading() {
-	type none struct{}
-	register(s, everyone, "GET", "/v1/ping", "ping", "Says that this node answers", func(context.Context, *none) (*body[string], error) {
-		return answer("ok", nil)
 // measured adds the one operation that stands where Prometheus looks for it. rest,
 // in New, guards it too.
 func (s *server) measured(mux *http.ServeMux) {
@@ -207,6 +203,10 @@ func (s *server) measured(mux *http.ServeMux) {
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}}})
 }
 
+func (s *server) reading() {
+	type none struct{}
+	register(s, everyone, "GET", "/v1/ping", "ping", "Says that this node answers", func(context.Context, *none) (*body[string], error) {
+		return answer("ok", nil)
 	})
 	register(s, needs(cluster.RoleRead), "GET", "/v1/status", "status", "The cluster as this node sees it", func(ctx context.Context, _ *none) (*body[api.Status], error) {
 		return answer(s.b.Status(ctx))
