@@ -22,6 +22,8 @@ type Backend struct {
 	Changes  []string         // what a change of the cluster file would change
 	Result   api.PlanResult   // of every plan
 	Answers  []api.HostAnswer
+	// Snap is what questions begin with.
+	Snap api.Snapshot
 	// FileList is what a look at the copies of mirror disks finds, by node.
 	FileList map[cluster.NodeName]api.MirrorFiles
 	// GuestList are the guests of the host.
