@@ -172,13 +172,13 @@ func New(b Backend, version string) http.Handler {
 	s.meeting()
 	s.knowing()
 	s.foreseeing()
+	s.measured(mux)
 	s.endless(mux, "/v1/follow", "follow", "New events as they come, one JSON object a line", "application/x-ndjson", s.follow)
 	s.endless(mux, "/v1/stream", "stream", "The status when it changes, and events, as server-sent events", "text/event-stream", s.stream)
 	rest := needs(cluster.RoleRead).guarded("what is no operation", mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/v1/") {
 			mux.ServeHTTP(w, r)
-	s.measured(mux)
 			return
 		}
 		rest.ServeHTTP(w, r)
