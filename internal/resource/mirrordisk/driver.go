@@ -63,6 +63,7 @@ type Driver struct {
 	o        Options
 	sys      system
 	patience time.Duration // with a process that does not answer
+	absent   time.Duration // see absentAfter
 
 	mu      sync.Mutex
 	mirrors map[cluster.ResourceName]*mirror
@@ -94,7 +95,7 @@ func New(o Options) *Driver {
 	if o.Notice == nil {
 		o.Notice = func(resource.Notice) {}
 	}
-	return &Driver{o: o, sys: linux{}, patience: answerLimit, mirrors: map[cluster.ResourceName]*mirror{}}
+	return &Driver{o: o, sys: linux{}, patience: answerLimit, absent: absentAfter, mirrors: map[cluster.ResourceName]*mirror{}}
 }
 
 // mirror returns what is known about a mirror disk, be it for the first time.

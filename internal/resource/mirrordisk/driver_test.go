@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -140,6 +141,26 @@ func TestAFailureIsToldOnceInAnActivation(t *testing.T) {
 	if len(n.fails) > 0 {
 		t.Errorf("told again: %+v", <-n.fails)
 	}
+}
+
+// An active copy whose process does not come up again has failed: what the kernel
+// asks waits, and nobody else would say so.
+func TestNoProcessIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		n.sys = &fakeSystem{}
+		n.mirror("md").guard(started{Group: "g", Epoch: 7, Device: "/dev/null"})
+		began := time.Now()
+		n.follow()
+		f := <-n.fails
+		if took := time.Since(began); f.Epoch != 7 || !strings.Contains(f.Text, "no process serves it") || took < absentAfter || took > absentAfter+longPause {
+			t.Errorf("after %s: %+v", took, f)
+		}
+		if _, err := n.begin(t.Context(), n.task(nil), serveLimit); err == nil || time.Since(began) > absentAfter+longPause+forceLook {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		n.stop()
+	})
 }
 
 func TestARefusalEndsWhatWaitsForIt(t *testing.T) {

@@ -32,6 +32,7 @@ const (
 	answerLimit = 10 * time.Second      // of what a process can answer at once
 	lookEvery   = 5 * time.Second       // how often a process is asked for its status
 	missedAfter = 3 * time.Second       // how long a process may be out of reach before that is told
+	absentAfter = 10 * time.Second      // and that of an active copy before it has failed
 	mostNotices = 64                    // that wait to be told; more are lost
 )
 
@@ -61,6 +62,7 @@ type mirror struct {
 	client  *control.Client   // of run; nil while the process is not reached
 	keeper  chan struct{}     // closed when the keeper that was started here has ended; nil: none
 	barred  bool              // none is started
+	absent  bool              // no process is reached for so long that an active copy has failed
 	active  *activation       // nil: nobody needs to hear of a failure
 	lost    bool              // what waits here can never complete
 	status  control.Status
@@ -145,7 +147,7 @@ func (m *mirror) run(ctx context.Context) {
 		case missed.IsZero():
 			missed = time.Now()
 		case time.Since(missed) > missedAfter:
-			m.missed()
+			m.missed(time.Since(missed))
 		}
 		select {
 		case <-ctx.Done():
@@ -254,7 +256,7 @@ func (m *mirror) keeps() bool {
 // attend speaks with a process until the connection ends.
 func (m *mirror) attend(ctx context.Context, c *control.Client) {
 	m.mu.Lock()
-	m.client = c
+	m.client, m.absent = c, false
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()

@@ -46,8 +46,18 @@ func (m *mirror) note(s control.Status) {
 	m.signal()
 }
 
-// missed notes that no process is reached for longer than a start takes.
-func (m *mirror) missed() { m.note(control.Status{Apart: "no process serves it" + m.lastWords()}) }
+// missed notes that no process is reached for longer than a start takes. What the
+// kernel asks of an active copy waits meanwhile, so that it has failed in the end.
+func (m *mirror) missed(since time.Duration) {
+	why := "no process serves it" + m.lastWords()
+	m.note(control.Status{Apart: why})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if since > m.d.absent && !m.absent && m.active != nil {
+		m.absent, m.failure = true, why
+		m.signal()
+	}
+}
 
 // tell brings to the daemon what it is to hear of, until ctx ends.
 func (m *mirror) tell(ctx context.Context) {

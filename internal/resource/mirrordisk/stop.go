@@ -60,6 +60,11 @@ func (d *Driver) begin(ctx context.Context, t resource.Task, limit time.Duration
 	if e.was, err = e.whatStarted(); err != nil {
 		return nil, err
 	}
+	e.mu.Lock()
+	if e.absent { // it was waited for already
+		limit = min(limit, forceLook)
+	}
+	e.mu.Unlock()
 	looking, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	s, err := e.look(looking)
