@@ -36,6 +36,7 @@ func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 	for i := range s.Nodes {
 		s.Nodes[i].Fence = d.fences.States(s.Nodes[i].Name)
 	}
+	s.Outlets = d.outletStates()
 	reach := d.sender.Reachable()
 	for i := range s.Links {
 		for k := range s.Links[i].Nodes {
@@ -572,10 +573,10 @@ func (d *Daemon) Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer,
 	}
 	answers := d.sender.Send(ctx, r)
 	for _, a := range answers {
+		d.metrics.Asked(d.sender.LinkOf(a.Host), r.Verb, a.Error)
 		if a.Error != nil {
 			d.record(ctx, api.Event{Level: cluster.LevelError, Module: "req", Code: "request-failed", Cause: r.Cause, Fields: fields,
 				Text: fmt.Sprintf("Request %s to %s: %s.", r.Verb, a.Host, a.Error.Message)})
-		d.metrics.Asked(d.sender.LinkOf(a.Host), r.Verb, a.Error)
 		}
 	}
 	return answers, nil

@@ -22,6 +22,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/identity"
 	"github.com/tasuki-ha/tasuki/internal/journal"
 	"github.com/tasuki-ha/tasuki/internal/metrics"
+	"github.com/tasuki-ha/tasuki/internal/outlet"
 	"github.com/tasuki-ha/tasuki/internal/paths"
 	"github.com/tasuki-ha/tasuki/internal/peer"
 	"github.com/tasuki-ha/tasuki/internal/request"
@@ -89,6 +90,7 @@ type Daemon struct {
 	sender   *request.Sender
 	answered *answered
 	metrics  *metrics.Set
+	outlets  *outlet.Outlets
 	gate     *gate
 	news     bell // of the status
 	away     *turnedAway
@@ -331,6 +333,7 @@ func (d *Daemon) reconfigure(f *config.File) {
 	d.followDrivers(f)
 	d.monitors.follow(d.ctx, f)
 	d.fences.Changed()
+	d.outlets.Follow(d.ctx, f)
 }
 
 // received takes a message of another node.

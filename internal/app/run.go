@@ -248,6 +248,7 @@ func (d *Daemon) wireGroups(closers *closeStack) error {
 	disks := d.newMirrorDisks(closers)
 	d.actor.drivers = map[config.ResourceKind]resource.Driver{config.KindFloatingIP: fip, config.KindExec: scripts, config.KindMirrorDisk: disks}
 	d.tasks = append(d.tasks, fip.Run, scripts.Run, d.fences.Run)
+	d.newOutlets()
 	dogs := d.dogs()
 	d.monitors = &monitors{node: d.node, post: d.post, log: d.log, running: map[cluster.MonitorName]*runningMonitor{}}
 	d.monitors.drivers = map[config.MonitorKind]monitor.Driver{

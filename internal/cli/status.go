@@ -115,6 +115,7 @@ func (p *program) printStatus(s *api.Status, verbose bool) {
 		fmt.Fprintln(p.out, "\nlinks")
 		p.printLinks(s)
 	}
+	p.printOutlets(s, w, verbose)
 	if verbose && s.Time != nil {
 		p.printTime(s.Time)
 	}

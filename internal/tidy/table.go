@@ -38,7 +38,7 @@ var layers = map[string]layer{
 	"internal/client": edge, "internal/console": edge, "internal/fence": edge, "internal/guest": edge, "internal/heartbeat": edge,
 	"internal/host": edge, "internal/httpapi": edge, "internal/identity": edge, "internal/journal": edge,
 	"internal/lab": edge, "internal/metrics": edge, "internal/mirror": edge, "internal/mirror/": edge, "internal/monitor": edge,
-	"internal/monitor/": edge, "internal/peer": edge, "internal/request": edge, "internal/resource": edge,
+	"internal/monitor/": edge, "internal/outlet": edge, "internal/peer": edge, "internal/request": edge, "internal/resource": edge,
 	"internal/resource/": edge, "internal/script": edge, "internal/store": edge, "internal/watchdog": edge, "internal/witness": edge,
 	"internal/host/": edge, "internal/httpapi/": edge, "internal/lab/": edge, "internal/lab/labcli": wiring,
 
