@@ -124,7 +124,11 @@ func (c *sent) write(data []byte) error {
 	if _, err := c.w.Write(data); err != nil {
 		return fmt.Errorf("write to a stream: %w", err)
 	}
-	return c.rc.Flush()
+	if err := c.rc.Flush(); err != nil {
+		return fmt.Errorf("write to a stream: %w", err)
+	}
+	// HTTP/2 ends a stream whose deadline passes, also while nothing is written.
+	return c.rc.SetWriteDeadline(time.Time{})
 }
 
 func (c *sent) event(e api.Event) error {
