@@ -40,12 +40,16 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 	c.relation = rel
 	switch rel {
 	case Equal:
-		if !c.set.Peer {
+		switch {
+		case c.opt.Paused:
+			c.phase = greeted
+			c.considerCopy()
+		case !c.set.Peer:
 			c.phase = settling
 			c.finishCopy()
-			return
+		default:
+			c.joinAs("nothing differs")
 		}
-		c.joinAs("nothing differs")
 	case Behind, Foreign:
 		c.phase = greeted
 		c.considerCopy()
@@ -120,7 +124,7 @@ func (c *Core) victim(h *wire.Hello) Side {
 func (c *Core) considerCopy() {
 	switch {
 	case c.opt.Paused:
-		c.outOf("the two copies differ, and copying is paused")
+		c.outOf(byOrder)
 	case c.shared:
 		c.outOf("it lacks what was written here")
 	default:
