@@ -158,6 +158,7 @@ func TestMirrorFaults(t *testing.T) {
 		do   func(active, standby string)
 		undo func(active, standby string)
 		move bool // the group must go to the other node
+		slow bool // only where FAULT names it
 	}{
 		{name: "the serving process of the active copy is killed", do: func(a, _ string) { killServing(t, s, a, "mirror serve") }},
 		{name: "the serving process of the standby copy is killed", do: func(_, b string) { killServing(t, s, b, "mirror serve") }},
@@ -177,10 +178,14 @@ func TestMirrorFaults(t *testing.T) {
 			fault(a, "meta", "write:eio")
 			go s.Do(t.Context(), a, "dd", "if=/dev/zero", "of=/data/filler", "bs=1M", "count=64", "oflag=direct", "status=none") // in extents that were not written for long; it fails
 		}, undo: func(a, _ string) { fault(a, "meta", "") }, move: true},
+		{name: "the process of the active copy does not come up again", slow: true, move: true, do: func(a, _ string) {
+			do(t, s, a, "mv", "/dev/sda4", "/dev/gone")
+			killServing(t, s, a, "mirror serve")
+		}, undo: func(a, _ string) { do(t, s, a, "mv", "/dev/gone", "/dev/sda4") }},
 		{name: "the two nodes do not hear each other", do: func(_, _ string) { must(t, s.Lab.Cut(t.Context(), "n1", "n2")) },
 			undo: func(_, _ string) { must(t, s.Lab.HealAll(t.Context())) }},
 	} {
-		if !strings.Contains(step.name, os.Getenv("FAULT")) {
+		if fault := os.Getenv("FAULT"); !strings.Contains(step.name, fault) || step.slow && fault == "" {
 			continue
 		}
 		active := string(s.Active(t.Context(), "n1"))
