@@ -41,6 +41,7 @@ type program struct {
 	out, err io.Writer
 	socket   string
 	asJSON   bool
+	color    bool // out is not the terminal itself, but what is written there comes to one
 }
 
 // Main runs one command line and returns its exit code.

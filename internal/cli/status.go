@@ -17,18 +17,26 @@ import (
 )
 
 func (p *program) status() *cobra.Command {
-	verbose := false
+	verbose, live := false, false
 	c := p.jsonFlag(&cobra.Command{Use: "status", Short: "What runs where, and how many more faults can be survived",
 		Long: `Show the cluster as this node sees it: the nodes and their networks, the groups
 with the reason why each is where it is, the mirror disks with both copies, the
 monitors (what is wrong first), the links, and how many more faults can be survived
 without losing the service. What one node sends to another on a network and does
 not arrive is listed, in each direction; -v shows all directions, and how late this
-node came to what was due.`,
+node came to what was due.
+
+With -w it stays and follows what changes, with the latest events: arrows choose a
+line, e explains it, q quits. Where the output is no terminal, it is written again
+after each change. A daemon that goes away is waited for.`,
 		Example: `  tasuki status
   tasuki status -v
+  tasuki status -w
   tasuki status --json`, Args: args(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if live {
+				return p.watch(cmd.Context(), verbose)
+			}
 			s, err := p.client().Status(cmd.Context())
 			if err != nil {
 				return err
@@ -40,6 +48,7 @@ node came to what was due.`,
 			return nil
 		}})
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what is well, too: every direction of every network, and how this node keeps time")
+	c.Flags().BoolVarP(&live, "watch", "w", false, "stay, and follow what changes")
 	return c
 }
 
@@ -55,7 +64,7 @@ func isTerminal(f any) bool {
 
 // paint colors a word on a terminal only.
 func (p *program) paint(good bool, s string) string {
-	if os.Getenv("NO_COLOR") != "" || !isTerminal(p.out) {
+	if os.Getenv("NO_COLOR") != "" || !p.color && !isTerminal(p.out) {
 		return s
 	}
 	color := lipgloss.Color("2")
@@ -66,6 +75,12 @@ func (p *program) paint(good bool, s string) string {
 }
 
 func (p *program) printStatus(s *api.Status, verbose bool) {
+	p.printParts(s, verbose, func(string, string) {})
+}
+
+// printParts prints a status and calls part after each part of it, with what that
+// is about: a node, group, resource or monitor, and its name; or "".
+func (p *program) printParts(s *api.Status, verbose bool, part func(kind, name string)) {
 	leader := string(s.Leader)
 	if leader == "" {
 		leader = "none"
@@ -87,29 +102,33 @@ func (p *program) printStatus(s *api.Status, verbose bool) {
 		p.printMaintenance(s)
 	}
 	w := nameColumn(s)
-	fmt.Fprintln(p.out, "\nnodes")
+	title := func(n int, text string) {
+		if n > 0 {
+			fmt.Fprintln(p.out, "\n"+text)
+		}
+		part("", "")
+	}
+	title(len(s.Nodes), "nodes")
 	for _, n := range s.Nodes {
 		p.printNode(&n, w)
 		p.printNodeFence(&n)
+		part("node", string(n.Name))
 	}
 	p.printNetworks(s, w, verbose)
-	if len(s.Groups) > 0 {
-		fmt.Fprintln(p.out, "\ngroups")
-	}
+	title(len(s.Groups), "groups")
 	for _, g := range s.Groups {
 		p.printGroup(&g, w)
+		part("group", string(g.Name))
 	}
-	if len(s.Mirrors) > 0 {
-		fmt.Fprintln(p.out, "\nmirror disks")
-	}
+	title(len(s.Mirrors), "mirror disks")
 	for _, m := range s.Mirrors {
 		p.printMirror(&m, w)
+		part("resource", string(m.Name))
 	}
-	if len(s.Monitors) > 0 {
-		fmt.Fprintln(p.out, "\nmonitors")
-	}
+	title(len(s.Monitors), "monitors")
 	for _, m := range worstFirst(s.Monitors) {
 		p.printMonitor(&m, w)
+		part("monitor", string(m.Name))
 	}
 	if len(s.Links) > 0 {
 		fmt.Fprintln(p.out, "\nlinks")
@@ -119,6 +138,7 @@ func (p *program) printStatus(s *api.Status, verbose bool) {
 	if verbose && s.Time != nil {
 		p.printTime(s.Time)
 	}
+	part("", "")
 }
 
 // nameColumn is how wide the names of a status stand.
