@@ -65,6 +65,12 @@ type AccessText struct {
 	Token string `json:"token"`
 }
 
+// Versions are the versions of the API that a node speaks: the N of /vN/.
+type Versions struct {
+	Min int `json:"min"`
+	Max int `json:"max"`
+}
+
 // Self is who calls, as the daemon knows it.
 type Self struct {
 	Kind  string         `json:"kind"` // local, node, link, user or token

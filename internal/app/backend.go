@@ -256,6 +256,9 @@ func (d *Daemon) Maintenance(ctx context.Context, owner, verb string, op api.Mai
 	return api.Begun{Text: ans.Text}, orNil(no)
 }
 
+// Record writes a line of the operator's log.
+func (d *Daemon) Record(ctx context.Context, e api.Event) cluster.EventID { return d.record(ctx, e) }
+
 // Log writes a line of the operator's log.
 func (d *Daemon) Log(ctx context.Context, l api.LogLine) (api.Logged, error) {
 	if l.Module == "" {

@@ -36,6 +36,8 @@ type Backend interface {
 	Explain(ctx context.Context, id cluster.EventID) ([]api.Event, error)
 	Group(ctx context.Context, g cluster.GroupName, verb string, op api.GroupOp) (api.Begun, error)
 	Plan(ctx context.Context, id string, wait time.Duration) (api.PlanResult, error)
+	// Record writes a line of the operator's log and returns its id, or "".
+	Record(ctx context.Context, e api.Event) cluster.EventID
 	Monitor(ctx context.Context, m cluster.MonitorName, verb string, op api.MonitorOp) error
 	Node(ctx context.Context, n cluster.NodeName, verb string, op api.NodeOp) (api.Begun, error)
 	Mirror(ctx context.Context, author string, r cluster.ResourceName, verb string, op api.MirrorOp) (api.Begun, error)
@@ -55,9 +57,9 @@ type Backend interface {
 	Send(ctx context.Context, r api.SendRequest) ([]api.HostAnswer, error)
 	Guests(ctx context.Context) ([]api.Guest, error)
 	Guest(ctx context.Context, g cluster.GuestName, action string, op api.GuestOp) (api.Guest, error)
-	Users
 	// Metrics answers a scrape of Prometheus.
 	Metrics(w http.ResponseWriter, r *http.Request)
+	Users
 	Snapshots
 }
 
@@ -90,7 +92,7 @@ func statusOf(code string) int {
 		return http.StatusInternalServerError
 	case "not-allowed", "verb-not-allowed", "group-not-allowed", "script-not-allowed", "guest-not-allowed", "action-not-allowed", "script-refused", "token-refused", "token-used", "token-expired", "wrong-node", "wrong-cluster", "not-confirmed", "sign-in-refused", "role-not-granted":
 		return http.StatusForbidden
-	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-such-mirror", "no-such-copy", "no-incident", "unknown-host", "no-such-user", "no-such-token":
+	case "no-such-group", "no-such-resource", "no-such-node", "no-such-monitor", "no-such-plan", "no-such-event", "no-such-version", "no-such-link", "no-such-guest", "no-such-mirror", "no-such-copy", "no-incident", "unknown-host", "no-such-user", "no-such-token", "no-such-api-version":
 		return http.StatusNotFound
 	case "bad-request", "bad-script-name", "config-invalid", "unknown-verb", "bad-token", "wrong-token", "bad-name", "bad-role", "bad-password", "bad-token-ttl":
 		return http.StatusUnprocessableEntity
@@ -139,8 +141,10 @@ type server struct {
 // register adds an operation. Who may not call it is refused before anything of
 // the body is read.
 func register[I, O any](s *server, who right, method, path, id, summary string, f func(context.Context, *I) (*O, error)) {
-	huma.Register(s.api, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Middlewares: huma.Middlewares{who.guard(id)},
-		MaxBodyBytes: MaxBody, BodyReadTimeout: 10 * time.Second}, f)
+	op := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Middlewares: huma.Middlewares{who.guard(id)},
+		MaxBodyBytes: MaxBody, BodyReadTimeout: 10 * time.Second}
+	who.describe(&op)
+	huma.Register(s.api, op, f)
 }
 
 // ourErrors makes the errors of the library look like all others; it has one
@@ -161,10 +165,27 @@ var ourErrors = sync.OnceFunc(func() {
 // New returns the API as a handler. The doors put the caller into the context.
 // What is no operation, the description of the API above all, takes the role read.
 func New(b Backend, version string) http.Handler {
-	ourErrors()
 	mux := http.NewServeMux()
+	newServer(b, version, mux)
+	rest := needs(cluster.RoleRead).guarded("what is no operation", mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, "/v1/") || path == "/versions":
+			mux.ServeHTTP(w, r)
+		case otherVersion(path) != nil:
+			Refuse(w, otherVersion(path))
+		default:
+			rest.ServeHTTP(w, r)
+		}
+	})
+}
+
+// newServer registers all operations with a mux.
+func newServer(b Backend, version string, mux *http.ServeMux) *server {
+	ourErrors()
 	c := huma.DefaultConfig("Tasuki", version)
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
+	about(c)
 	s := &server{api: humago.New(mux, c), b: b, glances: &glances{b: b}, streams: make(chan struct{}, maxStreams)}
 	s.reading()
 	s.acting()
@@ -172,17 +193,11 @@ func New(b Backend, version string) http.Handler {
 	s.meeting()
 	s.knowing()
 	s.foreseeing()
-	s.measured(mux)
 	s.endless(mux, "/v1/follow", "follow", "New events as they come, one JSON object a line", "application/x-ndjson", s.follow)
 	s.endless(mux, "/v1/stream", "stream", "The status when it changes, and events, as server-sent events", "text/event-stream", s.stream)
-	rest := needs(cluster.RoleRead).guarded("what is no operation", mux)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/v1/") {
-			mux.ServeHTTP(w, r)
-			return
-		}
-		rest.ServeHTTP(w, r)
-	})
+	s.measured(mux)
+	s.versions()
+	return s
 }
 
 // endless adds an operation for readers whose answer has no end; the description
@@ -190,17 +205,22 @@ func New(b Backend, version string) http.Handler {
 func (s *server) endless(mux *http.ServeMux, path, id, summary, content string, h http.HandlerFunc) {
 	who := needs(cluster.RoleRead)
 	mux.Handle("GET "+path, who.guarded(id, h))
-	s.api.OpenAPI().AddOperation(&huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
-		Responses: map[string]*huma.Response{"200": {Description: "until the caller goes", Content: map[string]*huma.MediaType{content: {Schema: &huma.Schema{Type: huma.TypeString}}}}}})
+	op := &huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
+		Responses: map[string]*huma.Response{"200": {Description: "until the caller goes", Content: map[string]*huma.MediaType{content: {Schema: &huma.Schema{Type: huma.TypeString}}}}}}
+	who.describe(op)
+	s.api.OpenAPI().AddOperation(op)
 }
 
 // measured adds the one operation that stands where Prometheus looks for it. rest,
 // in New, guards it too.
 func (s *server) measured(mux *http.ServeMux) {
 	const path, id = "/metrics", "metrics"
-	mux.Handle("GET "+path, needs(cluster.RoleRead).guarded(id, http.HandlerFunc(s.b.Metrics)))
-	s.api.OpenAPI().AddOperation(&huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: "What this node measures, for Prometheus",
-		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}}})
+	who := needs(cluster.RoleRead)
+	mux.Handle("GET "+path, who.guarded(id, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.b.Metrics(w, r) })))
+	op := &huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: "What this node measures, for Prometheus",
+		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}}}
+	who.describe(op)
+	s.api.OpenAPI().AddOperation(op)
 }
 
 func (s *server) reading() {
@@ -245,13 +265,23 @@ func (s *server) reading() {
 	})
 }
 
+// to names where something goes, if that was said.
+func to(n cluster.NodeName) string {
+	if n == "" {
+		return ""
+	}
+	return " to " + string(n)
+}
+
 func (s *server) acting() {
 	type groupIn struct {
 		Group string `path:"group"`
 		Verb  string `path:"verb"`
 		Body  api.GroupOp
 	}
-	register(s, needs(cluster.RoleOperate), "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart, clear or release a group", func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleOperate), "POST", "/v1/groups/{group}/{verb}", "group", "Start, stop, move, failover, restart, clear or release a group", func(i *groupIn) (string, *cluster.EventID) {
+		return fmt.Sprintf("%s group %s%s", i.Verb, i.Group, to(i.Body.To)), &i.Body.Cause
+	}, func(ctx context.Context, i *groupIn) (*body[api.Begun], error) {
 		return answer(s.b.Group(ctx, cluster.GroupName(i.Group), i.Verb, i.Body))
 	})
 	type monitorIn struct {
@@ -259,7 +289,9 @@ func (s *server) acting() {
 		Verb    string `path:"verb"`
 		Body    api.MonitorOp
 	}
-	register(s, needs(cluster.RoleOperate), "POST", "/v1/monitors/{monitor}/{verb}", "monitor", "Suspend, resume or rehearse a monitor", func(ctx context.Context, i *monitorIn) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleOperate), "POST", "/v1/monitors/{monitor}/{verb}", "monitor", "Suspend, resume or rehearse a monitor", func(i *monitorIn) (string, *cluster.EventID) {
+		return fmt.Sprintf("%s monitor %s", i.Verb, i.Monitor), &i.Body.Cause
+	}, func(ctx context.Context, i *monitorIn) (*body[api.Begun], error) {
 		return answer(api.Begun{Text: i.Verb + " done"}, s.b.Monitor(ctx, cluster.MonitorName(i.Monitor), i.Verb, i.Body))
 	})
 	type mirrorIn struct {
@@ -267,7 +299,9 @@ func (s *server) acting() {
 		Verb   string `path:"verb"`
 		Body   api.MirrorOp
 	}
-	register(s, needs(cluster.RoleOperate), "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, grow, invalidate, force, acknowledge or resolve a mirror disk", func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleOperate), "POST", "/v1/mirrors/{mirror}/{verb}", "mirror", "Break, resume, copy, verify, grow, invalidate, force, acknowledge or resolve a mirror disk", func(i *mirrorIn) (string, *cluster.EventID) {
+		return fmt.Sprintf("%s mirror disk %s", i.Verb, i.Mirror), &i.Body.Cause
+	}, func(ctx context.Context, i *mirrorIn) (*body[api.Begun], error) {
 		return answer(s.b.Mirror(ctx, CallerOf(ctx).Author(), cluster.ResourceName(i.Mirror), i.Verb, i.Body))
 	})
 	type nodeIn struct {
@@ -275,7 +309,9 @@ func (s *server) acting() {
 		Verb string `path:"verb"`
 		Body api.NodeOp
 	}
-	register(s, needs(cluster.RoleOperate), "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, or out of its quarantine", func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleOperate), "POST", "/v1/nodes/{node}/{verb}", "node", "Let a node leave by plan, return, or out of its quarantine", func(i *nodeIn) (string, *cluster.EventID) {
+		return fmt.Sprintf("%s node %s", i.Verb, i.Node), &i.Body.Cause
+	}, func(ctx context.Context, i *nodeIn) (*body[api.Begun], error) {
 		return answer(s.b.Node(ctx, cluster.NodeName(i.Node), i.Verb, i.Body))
 	})
 	type nodeOnlyIn struct {
@@ -283,7 +319,9 @@ func (s *server) acting() {
 		Body api.NodeOp
 	}
 	for verb, summary := range map[string]string{"fence": "Force a node off", "start-alone": "Let a node start without the others, who are known to be off"} {
-		register(s, needs(cluster.RoleFence), "POST", "/v1/nodes/{node}/"+verb, "node-"+verb, summary, func(ctx context.Context, i *nodeOnlyIn) (*body[api.Begun], error) {
+		change(s, needs(cluster.RoleFence), "POST", "/v1/nodes/{node}/"+verb, "node-"+verb, summary, func(i *nodeOnlyIn) (string, *cluster.EventID) {
+			return fmt.Sprintf("%s node %s (%s)", verb, i.Node, i.Body.Reason), &i.Body.Cause
+		}, func(ctx context.Context, i *nodeOnlyIn) (*body[api.Begun], error) {
 			return answer(s.b.Node(ctx, cluster.NodeName(i.Node), verb, i.Body))
 		})
 	}
@@ -291,7 +329,9 @@ func (s *server) acting() {
 		Verb string `path:"verb"`
 		Body api.MaintenanceOp
 	}
-	register(s, needs(cluster.RoleOperate), "POST", "/v1/maintenance/{verb}", "maintenance", "Begin (on) or end (off) the maintenance of a node, a group or the cluster", func(ctx context.Context, i *maintenanceIn) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleOperate), "POST", "/v1/maintenance/{verb}", "maintenance", "Begin (on) or end (off) the maintenance of a node, a group or the cluster", func(i *maintenanceIn) (string, *cluster.EventID) {
+		return "maintenance " + i.Verb, &i.Body.Cause
+	}, func(ctx context.Context, i *maintenanceIn) (*body[api.Begun], error) {
 		return answer(s.b.Maintenance(ctx, CallerOf(ctx).Author(), i.Verb, i.Body))
 	})
 	register(s, needs(cluster.RoleFence), "POST", "/v1/fences/check", "fence-check", "Try the fence devices of other nodes, without switching anything", func(ctx context.Context, i *in[api.FenceCheck]) (*body[[]api.NodeFence], error) {
@@ -302,7 +342,12 @@ func (s *server) acting() {
 		Action string `path:"action"`
 		Body   api.GuestOp
 	}
-	register(s, needs(cluster.RoleFence), "POST", "/v1/guests/{guest}/{action}", "guest", "Power a guest of this host off or on, or look at it", func(ctx context.Context, i *guestIn) (*body[api.Guest], error) {
+	change(s, needs(cluster.RoleFence), "POST", "/v1/guests/{guest}/{action}", "guest", "Power a guest of this host off or on, or look at it", func(i *guestIn) (string, *cluster.EventID) {
+		if i.Action == string(cluster.PowerStatus) {
+			return "", &i.Body.Cause
+		}
+		return fmt.Sprintf("power %s of guest %s", i.Action, i.Guest), &i.Body.Cause
+	}, func(ctx context.Context, i *guestIn) (*body[api.Guest], error) {
 		return answer(s.b.Guest(ctx, cluster.GuestName(i.Guest), i.Action, i.Body))
 	})
 	register(s, needs(cluster.RoleOperate), "POST", "/v1/log", "log", "Write a line of the operator's log", func(ctx context.Context, i *in[api.LogLine]) (*body[api.Logged], error) {
@@ -311,7 +356,9 @@ func (s *server) acting() {
 	register(s, linked, "POST", "/v1/requests", "request", "What a linked cluster asks", func(ctx context.Context, i *in[api.Request]) (*body[api.Answer], error) {
 		return answer(s.b.Request(ctx, CallerOf(ctx), i.Body))
 	})
-	register(s, needs(cluster.RoleRequest), "POST", "/v1/send", "send", "Ask linked clusters", func(ctx context.Context, i *in[api.SendRequest]) (*body[[]api.HostAnswer], error) {
+	change(s, needs(cluster.RoleRequest), "POST", "/v1/send", "send", "Ask linked clusters", func(i *in[api.SendRequest]) (string, *cluster.EventID) {
+		return fmt.Sprintf("send request %s to %v", i.Body.Verb, i.Body.Hosts), &i.Body.Cause
+	}, func(ctx context.Context, i *in[api.SendRequest]) (*body[[]api.HostAnswer], error) {
 		return answer(s.b.Send(ctx, i.Body))
 	})
 }
@@ -336,7 +383,9 @@ func (s *server) configuring() {
 }
 
 func (s *server) meeting() {
-	register(s, needs(cluster.RoleConfigure), "POST", "/v1/tokens", "token", "Make a one-time token", func(ctx context.Context, i *in[api.TokenRequest]) (*body[api.TokenText], error) {
+	change(s, needs(cluster.RoleConfigure), "POST", "/v1/tokens", "token", "Make a one-time token", func(i *in[api.TokenRequest]) (string, *cluster.EventID) {
+		return fmt.Sprintf("make a token for %s %s", i.Body.Purpose, i.Body.Subject), nil
+	}, func(ctx context.Context, i *in[api.TokenRequest]) (*body[api.TokenText], error) {
 		return answer(s.b.NewToken(ctx, i.Body))
 	})
 	register(s, everyone, "POST", "/v1/join", "join", "Become a node, with a token", func(ctx context.Context, i *in[api.JoinRequest]) (*body[api.JoinReply], error) {
@@ -345,13 +394,17 @@ func (s *server) meeting() {
 	register(s, everyone, "POST", "/v1/link", "link", "Be allowed to ask, with a token", func(ctx context.Context, i *in[api.LinkRequest]) (*body[api.LinkReply], error) {
 		return answer(s.b.RedeemLink(ctx, i.Body))
 	})
-	register(s, needs(cluster.RoleConfigure), "POST", "/v1/links", "link-add", "Redeem a token of another cluster", func(ctx context.Context, i *in[api.LinkToken]) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleConfigure), "POST", "/v1/links", "link-add", "Redeem a token of another cluster", func(i *in[api.LinkToken]) (string, *cluster.EventID) {
+		return "be linked to another cluster", nil
+	}, func(ctx context.Context, i *in[api.LinkToken]) (*body[api.Begun], error) {
 		return answer(s.b.AddLink(ctx, i.Body))
 	})
 	type linkIn struct {
 		Name string `path:"name"`
 	}
-	register(s, needs(cluster.RoleConfigure), "DELETE", "/v1/links/{name}", "link-remove", "End a link", func(ctx context.Context, i *linkIn) (*body[api.Begun], error) {
+	change(s, needs(cluster.RoleConfigure), "DELETE", "/v1/links/{name}", "link-remove", "End a link", func(i *linkIn) (string, *cluster.EventID) {
+		return "end the link to " + i.Name, nil
+	}, func(ctx context.Context, i *linkIn) (*body[api.Begun], error) {
 		return answer(api.Begun{Text: "removed"}, s.b.RemoveLink(ctx, cluster.LinkName(i.Name)))
 	})
 }

@@ -69,8 +69,8 @@ func callers() (out []httpapi.Caller) {
 // rights says who may call what. An operation that is not here fails the test:
 // decide who may call it.
 var rights = map[string]access{
-	"GET /v1/ping": all, "GET /v1/status": read, "GET /v1/events": read, "GET /v1/explain": read, "GET /v1/plans/{id}": read,
-	"GET /metrics": read, "GET /v1/snapshot": read, "GET /v1/follow": read, "GET /v1/stream": read,
+	"GET /versions": all, "GET /v1/ping": all, "GET /v1/status": read, "GET /v1/events": read, "GET /v1/explain": read, "GET /v1/plans/{id}": read,
+	"GET /v1/snapshot": read, "GET /metrics": read, "GET /v1/follow": read, "GET /v1/stream": read,
 	"POST /v1/groups/{group}/{verb}": operate, "POST /v1/monitors/{monitor}/{verb}": operate, "POST /v1/nodes/{node}/{verb}": operate,
 	"POST /v1/nodes/{node}/fence": fence, "POST /v1/nodes/{node}/start-alone": fence,
 	"GET /v1/guests": read, "POST /v1/guests/{guest}/{action}": fence,
@@ -104,15 +104,6 @@ func call(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op string) (in
 	return callOf(t, b, c, op, bodies[op])
 }
 
-func send(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op, body string) (int, string) {
-	t.Helper()
-	code, text := callOf(t, b, c, op, body)
-	if calls := b.Calls(); len(calls) > 0 {
-		t.Errorf("%s with a broken body was carried out: %v", op, calls)
-	}
-	return code, text
-}
-
 func callOf(t *testing.T, b httpapi.Backend, c httpapi.Caller, op, body string) (int, string) {
 	t.Helper()
 	return callOn(t, httpapi.New(b, "test"), c, op, body)
@@ -120,25 +111,33 @@ func callOf(t *testing.T, b httpapi.Backend, c httpapi.Caller, op, body string) 
 
 func callOn(t *testing.T, h http.Handler, c httpapi.Caller, op, body string) (int, string) {
 	t.Helper()
-	method, path, _ := strings.Cut(op, " ")
-	path = strings.NewReplacer("{group}", "g", "{monitor}", "m", "{node}", "n", "{verb}", "stop", "{id}", "p1", "{name}", "c", "{user}", "u", "{guest}", "v", "{action}", "off", "{mirror}", "md").Replace(path)
 	ctx := httpapi.WithCaller(t.Context(), c)
-	if op == "GET /v1/follow" || op == "GET /v1/stream" { // it would go on for ever
+	if endless(op) {
 		done, cancel := context.WithCancel(ctx)
 		cancel()
 		ctx = done
 	}
-	r := httptest.NewRequest(method, path, strings.NewReader(body)).WithContext(ctx)
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	h.ServeHTTP(w, ask(op, body).WithContext(ctx))
 	data, err := io.ReadAll(w.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w.Code, string(data)
+}
+
+// endless says whether the answer goes on for ever.
+func endless(op string) bool { return op == "GET /v1/follow" || op == "GET /v1/stream" }
+
+// ask is a call of an operation about things that are not there.
+func ask(op, body string) *http.Request {
+	method, path, _ := strings.Cut(op, " ")
+	path = strings.NewReplacer("{group}", "g", "{monitor}", "m", "{node}", "n", "{verb}", "stop", "{id}", "p1", "{name}", "c", "{user}", "u", "{guest}", "v", "{action}", "off", "{mirror}", "md").Replace(path)
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r
 }
 
 func TestEveryOperationIsInTheTable(t *testing.T) {
@@ -166,27 +165,33 @@ func TestEveryOperationIsInTheTable(t *testing.T) {
 
 // What a caller sends is not looked at before his right to send it.
 func TestRightsComeBeforeTheBody(t *testing.T) {
+	b := &httpapitest.Backend{}
+	h := httpapi.New(b, "test")
 	for op, allowed := range rights {
 		if bodies[op] == "" || allowed.allows(httpapi.Caller{Kind: httpapi.Anonymous}) {
 			continue
 		}
-		code, text := send(t, &httpapitest.Backend{}, httpapi.Caller{Kind: httpapi.Anonymous}, op, "this is no JSON")
+		code, text := callOn(t, h, httpapi.Caller{Kind: httpapi.Anonymous}, op, "this is no JSON")
 		if code != http.StatusForbidden || !strings.Contains(text, `"hint"`) {
 			t.Errorf("%s: %d %s", op, code, text)
 		}
 		for _, kind := range allowed.kinds {
-			if code, text := send(t, &httpapitest.Backend{}, httpapi.Caller{Kind: kind}, op, "this is no JSON"); code < 400 || code >= 500 || !strings.Contains(text, `"bad-request"`) {
+			if code, text := callOn(t, h, httpapi.Caller{Kind: kind}, op, "this is no JSON"); code < 400 || code >= 500 || !strings.Contains(text, `"bad-request"`) {
 				t.Errorf("%s by %s: %d %s", op, kind, code, text)
 			}
 		}
+	}
+	if calls := b.Calls(); len(calls) > 0 {
+		t.Error("a broken body was carried out:", calls)
 	}
 }
 
 // What is no operation is for insiders too, also by a detour.
 func TestDescriptionIsForInsiders(t *testing.T) {
+	h := httpapi.New(&httpapitest.Backend{}, "test")
 	for _, path := range []string{"/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/", "/docs", "//openapi.json"} {
 		for _, kind := range kinds {
-			code, _ := call(t, &httpapitest.Backend{}, httpapi.Caller{Kind: kind}, "GET "+path)
+			code, _ := callOn(t, h, httpapi.Caller{Kind: kind}, "GET "+path, "")
 			if (code != http.StatusForbidden) != slices.Contains(insiders, kind) {
 				t.Errorf("%s got %d for %s", kind, code, path)
 			}

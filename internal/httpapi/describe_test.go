@@ -1,0 +1,116 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+
+	"github.com/tasuki-ha/tasuki/internal/httpapi"
+	"github.com/tasuki-ha/tasuki/internal/httpapi/httpapitest"
+)
+
+func description(t *testing.T, yaml bool) []byte {
+	t.Helper()
+	doc, err := httpapi.Description("v0.0.0", yaml)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// The description is OpenAPI 3.1 by the word of a validator that others use.
+func TestDescriptionIsValid(t *testing.T) {
+	doc, err := libopenapi.NewDocument(description(t, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, errs := validator.NewValidator(doc)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if ok, why := v.ValidateDocument(); !ok {
+		for _, e := range why {
+			t.Error(e.Message, e.Reason, e.SchemaValidationErrors)
+		}
+	}
+	if got := doc.GetSpecInfo().Version; got != "3.1.0" {
+		t.Error(got)
+	}
+	if yaml := string(description(t, true)); !strings.Contains(yaml, "openapi: 3.1.0\n") {
+		t.Error("no YAML:", yaml[:100])
+	}
+}
+
+// What the handlers take and give is what the description says: each operation of
+// the table is called with the least that it takes, and both sides are checked.
+func TestHandlersKeepTheDescription(t *testing.T) {
+	doc, err := libopenapi.NewDocument(description(t, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, errs := validator.NewValidator(doc)
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	h := httpapi.New(&httpapitest.Backend{State: groups("online")}, "test")
+	for op, allowed := range rights {
+		if endless(op) || op == "GET /metrics" {
+			continue
+		}
+		r := ask(op, bodies[op])
+		for _, kind := range allowed.kinds[:1] {
+			r = r.WithContext(httpapi.WithCaller(r.Context(), httpapi.Caller{Kind: kind, Name: "who", Link: "c"}))
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		again := ask(op, bodies[op]) // whose body was not read yet
+		again.Header.Set("Authorization", "Bearer x")
+		if ok, why := v.ValidateHttpRequestResponse(again, w.Result()); !ok {
+			for _, e := range why {
+				t.Errorf("%s: %s: %s %v", op, e.Message, e.Reason, e.SchemaValidationErrors)
+			}
+		}
+	}
+}
+
+// Each operation says which role it takes.
+func TestDescriptionNamesTheRoles(t *testing.T) {
+	var spec struct {
+		Paths map[string]map[string]struct {
+			Role     string                `json:"x-tasuki-role"`
+			Security []map[string][]string `json:"security"`
+			Summary  string                `json:"summary"`
+		} `json:"paths"`
+	}
+	if err := json.Unmarshal(description(t, false), &spec); err != nil {
+		t.Fatal(err)
+	}
+	for op, allowed := range rights {
+		method, path, _ := strings.Cut(op, " ")
+		is := spec.Paths[path][strings.ToLower(method)]
+		if is.Role != string(allowed.role) || is.Summary == "" || (allowed.role != "") != (len(is.Security) == 1 && is.Security[0]["token"] != nil) && op != "GET /v1/self" {
+			t.Errorf("%s: %+v, not %q", op, is, allowed.role)
+		}
+	}
+}
+
+// A caller of another version is told what is spoken, whoever it is.
+func TestVersions(t *testing.T) {
+	h := httpapi.New(&httpapitest.Backend{}, "test")
+	if code, text := callOn(t, h, httpapi.Caller{Kind: httpapi.Anonymous}, "GET /versions", ""); code != http.StatusOK || text != `{"min":1,"max":1}`+"\n" {
+		t.Error(code, text)
+	}
+	for path, code := range map[string]int{
+		"/v2/status": http.StatusNotFound, "/v0": http.StatusNotFound, "/v1/nothing": http.StatusNotFound,
+		"/version": http.StatusForbidden, "/v/status": http.StatusForbidden, "/v1x/status": http.StatusForbidden,
+	} {
+		if got, text := callOn(t, h, httpapi.Caller{Kind: httpapi.Anonymous}, "GET "+path, ""); got != code || strings.HasPrefix(path, "/v2") && !strings.Contains(text, `"no-such-api-version"`) {
+			t.Error(path, got, text)
+		}
+	}
+}
