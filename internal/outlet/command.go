@@ -12,7 +12,10 @@ import (
 const exitRefused = 65
 
 // command runs a program for each event.
-type command struct{ argv []string }
+type command struct {
+	sure
+	argv []string
+}
 
 // deliver implements sink.
 func (c *command) deliver(ctx context.Context, d *Delivery) error {

@@ -15,6 +15,7 @@ import (
 
 // journald hands events to the journal of systemd.
 type journald struct {
+	sure
 	busy chan error // capacity 1: of an event that is not taken yet; nil: none is
 }
 

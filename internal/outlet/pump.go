@@ -48,7 +48,7 @@ func (x *Outlets) begin(ctx context.Context, c config.Outlet) *pump {
 	ctx, end := context.WithCancel(ctx)
 	p := &pump{x: x, c: c, sink: x.make(c), wake: make(chan struct{}, 1), end: end, done: make(chan struct{}),
 		state: api.Outlet{Name: c.Name, Kind: string(c.Kind), To: c.String(), Works: true, Since: time.Now()}}
-	lost := p.load()
+	lost := p.load(ctx)
 	go p.run(ctx, lost)
 	p.poke()
 	return p
@@ -56,7 +56,7 @@ func (x *Outlets) begin(ctx context.Context, c config.Outlet) *pump {
 
 // load reads where the outlet stood. It returns why that is not known where it
 // should be.
-func (p *pump) load() error {
+func (p *pump) load(ctx context.Context) error {
 	now := p.x.o.Journal.Next() - 1
 	cur, err := readCursor(p.x.o.Dir, p.c.Name)
 	switch {
@@ -71,7 +71,7 @@ func (p *pump) load() error {
 		cur = cursor{Passed: now}
 	}
 	p.cur = cur
-	p.save()
+	p.save(ctx)
 	return err
 }
 
@@ -93,7 +93,7 @@ func (p *pump) poke() {
 func (p *pump) run(ctx context.Context, lost error) {
 	defer close(p.done)
 	defer p.sink.close()
-	defer p.save()
+	defer p.save(ctx)
 	if lost != nil {
 		p.tell(ctx, cluster.LevelWarn, "outlet-gap", fmt.Sprintf("Outlet %s begins anew with the next event, because its cursor is lost: %v.", p.c.Name, lost))
 	}
@@ -107,11 +107,24 @@ func (p *pump) run(ctx context.Context, lost error) {
 		if len(events) > 0 {
 			continue
 		}
-		p.save() // nothing to do: the disk may as well know
+		p.rest(ctx)
+	}
+}
+
+// rest makes sure of what was delivered and waits for more.
+func (p *pump) rest(ctx context.Context) {
+	wait := p.x.wait.first
+	for !p.save(ctx) {
 		select {
 		case <-ctx.Done():
-		case <-p.wake:
+			return
+		case <-time.After(wait):
 		}
+		wait = min(2*wait, p.x.wait.most)
+	}
+	select {
+	case <-ctx.Done():
+	case <-p.wake:
 	}
 }
 
@@ -144,7 +157,7 @@ func (p *pump) take(ctx context.Context, e *api.Event) bool {
 		return true // the journal holds none
 	}
 	if !heavy(e.Level, p.c.Level) {
-		p.passed(seq, nil)
+		p.passed(ctx, seq, nil)
 		return true
 	}
 	d := &Delivery{Cluster: p.x.o.Cluster, Outlet: p.c.Name, From: p.x.o.Node, Number: p.cur.Number + 1, Missed: p.cur.Missed - p.cur.Told, Event: *e}
@@ -158,12 +171,12 @@ func (p *pump) take(ctx context.Context, e *api.Event) bool {
 			refused++
 		}
 		if err == nil || refused >= refuseTrys {
-			p.passed(seq, &outcome{e, err})
+			p.passed(ctx, seq, &outcome{e, err})
 			p.works(ctx, err)
 			return true
 		}
 		p.fails(ctx, err)
-		p.saveIfDue()
+		p.saveIfDue(ctx)
 		select {
 		case <-ctx.Done():
 			return false
@@ -181,7 +194,7 @@ type outcome struct {
 
 // passed notes that an event is done with; o is nil of one that is not heavy
 // enough.
-func (p *pump) passed(seq uint64, o *outcome) {
+func (p *pump) passed(ctx context.Context, seq uint64, o *outcome) {
 	p.mu.Lock()
 	p.cur.pass(seq)
 	switch {
@@ -192,7 +205,7 @@ func (p *pump) passed(seq uint64, o *outcome) {
 		p.cur.Missed++
 	}
 	p.mu.Unlock()
-	p.saveIfDue()
+	p.saveIfDue(ctx)
 }
 
 func (p *pump) try(ctx context.Context, d *Delivery) error {
@@ -259,31 +272,41 @@ func (p *pump) tell(ctx context.Context, level cluster.Level, code, text string)
 }
 
 // saveIfDue writes the cursor when it was not written for long enough.
-func (p *pump) saveIfDue() {
+func (p *pump) saveIfDue(ctx context.Context) {
 	if p.due.IsZero() {
 		p.due = time.Now().Add(p.x.wait.save)
 	}
 	if !time.Now().Before(p.due) {
-		p.save()
+		p.save(ctx)
 	}
 }
 
-// save writes the cursor if it has changed. Where that fails, the outlet goes on:
-// after a restart it repeats what it did since.
-func (p *pump) save() {
+// save writes the cursor if it has changed, and if the receiver surely has all that
+// it says; false: that is not so. Where the disk fails, the outlet goes on: after a
+// restart it repeats what it did since.
+func (p *pump) save(ctx context.Context) bool {
 	p.due = time.Time{}
+	within, cancel := context.WithTimeout(ctx, p.c.Timeout)
+	defer cancel()
+	if err := p.sink.settle(within); err != nil {
+		if ctx.Err() == nil {
+			p.fails(ctx, err)
+		}
+		return false
+	}
 	p.mu.Lock()
 	cur := p.cur
 	cur.Holes = slices.Clone(cur.Holes)
 	p.mu.Unlock()
 	if reflect.DeepEqual(cur, p.saved) {
-		return
+		return true
 	}
 	if err := cur.write(p.x.o.Dir, p.c.Name); err != nil {
 		p.x.o.Log.Error("what an outlet has delivered cannot be noted", "error", err)
-		return
+		return true
 	}
 	p.saved = cur
+	return true
 }
 
 // look returns how the outlet does.

@@ -69,6 +69,8 @@ func (r *receiver) deliver(ctx context.Context, d *Delivery) error {
 	return nil
 }
 
+func (r *receiver) settle(context.Context) error { return nil }
+
 func (r *receiver) close() {}
 
 func (r *receiver) set(hang bool, says func(*Delivery) error) {

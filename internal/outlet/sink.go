@@ -39,6 +39,9 @@ type sink interface {
 	// when it will never take this one, and any other error when it may take it later.
 	// It returns soon after ctx has ended.
 	deliver(ctx context.Context, d *Delivery) error
+	// settle returns nil when the receiver surely has all that was delivered. Until
+	// then the sink keeps it, and settle delivers it again where it must.
+	settle(ctx context.Context) error
 	close()
 }
 
@@ -56,14 +59,22 @@ func newSink(c config.Outlet) sink {
 	case config.OutletCommand:
 		return &command{argv: c.Command}
 	}
-	return unknown(c.Kind)
+	return unknown{kind: c.Kind}
 }
 
 // unknown is a kind of a later version.
-type unknown config.OutletKind
+type unknown struct {
+	sure
+	kind config.OutletKind
+}
 
 func (u unknown) deliver(context.Context, *Delivery) error {
-	return fmt.Errorf("this version of Tasuki has no outlets of kind %s", string(u))
+	return fmt.Errorf("this version of Tasuki has no outlets of kind %s", u.kind)
 }
 
 func (unknown) close() {}
+
+// sure is for sinks whose receivers have an event when deliver returns.
+type sure struct{}
+
+func (sure) settle(context.Context) error { return nil }

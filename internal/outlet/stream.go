@@ -1,13 +1,14 @@
 package outlet
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
-	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,18 +16,30 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/config"
 )
 
-// ackedEvery is how often it is looked whether the receiver's machine has
-// acknowledged what was sent.
-const ackedEvery = 2 * time.Millisecond
+const (
+	// ackedEvery is how often it is looked whether the receiver's machine has
+	// acknowledged what was sent.
+	ackedEvery = 2 * time.Millisecond
+	// unacked bounds the frames that nobody has acknowledged yet.
+	unacked = 32
+	// A stream tells how much the other machine took, but not how much of that was
+	// read. What was acknowledged within unsure before a connection broke is sent
+	// again, at most kept of it.
+	unsure = time.Minute
+	kept   = 64
+)
 
-// stream sends events over one connection, TCP or TLS. An event counts as
-// delivered when the machine of the receiver has acknowledged it.
+// stream sends events over one connection, TCP or TLS. It is sure of one when the
+// machine of the receiver has acknowledged it. A machine may take 40 ms for that,
+// so not each is waited for.
 type stream struct {
 	c        config.SyslogOutlet
 	facility uint8
 
-	conn   *connection // nil: not open
-	recent []sent      // what was acknowledged on the latest connection, the oldest first
+	conn *connection // nil: not open
+	// What was sent, the oldest first: what was acknowledged, then what was not.
+	acked []sent
+	open  [][]byte
 }
 
 // sent is a frame and when it was acknowledged.
@@ -41,9 +54,7 @@ type connection struct {
 	net.Conn
 	tcp  *net.TCPConn
 	gone chan struct{} // closed when the receiver has ended the connection
-
-	mu sync.Mutex
-	at time.Time // when that was
+	at   time.Time     // when that was; to be read when gone is closed
 }
 
 // deliver implements sink.
@@ -52,47 +63,77 @@ func (s *stream) deliver(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return err
 	}
-	if s.conn != nil && s.conn.isGone() {
-		s.drop()
+	if err := s.connect(ctx); err != nil {
+		return err
 	}
-	if s.conn == nil {
-		if err := s.connect(ctx); err != nil {
-			return fmt.Errorf("reach syslog: %w", err)
-		}
-	}
-	if err := s.send(ctx, frame(msg)); err != nil {
+	f := frame(msg)
+	if err := s.conn.write(ctx, f); err != nil {
 		s.drop()
 		return fmt.Errorf("write to syslog: %w", err)
+	}
+	if s.open = append(s.open, f); len(s.open) < unacked {
+		return nil
+	}
+	if err := s.settle(ctx); err != nil {
+		s.open = s.open[:len(s.open)-1] // whoever asked for it asks again
+		return err
 	}
 	return nil
 }
 
-// connect opens a connection and sends what may be lost with the one before.
+// settle implements sink.
+func (s *stream) settle(ctx context.Context) error {
+	if len(s.open) == 0 {
+		return nil
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.conn.acknowledged(ctx); err != nil {
+		s.drop()
+		return fmt.Errorf("write to syslog: %w", err)
+	}
+	now := time.Now()
+	for _, f := range s.open {
+		s.acked = append(s.acked, sent{f, now})
+	}
+	s.acked, s.open = s.acked[max(0, len(s.acked)-kept):], nil
+	return nil
+}
+
+// connect opens a connection if there is none, and sends what may be lost with the
+// one before.
 func (s *stream) connect(ctx context.Context) error {
+	if s.conn != nil && s.conn.isGone() {
+		s.drop()
+	}
+	if s.conn != nil {
+		return nil
+	}
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", s.c.Address)
 	if err != nil {
-		return err
+		return fmt.Errorf("reach syslog: %w", err)
 	}
 	tcp, is := c.(*net.TCPConn)
 	if !is {
-		return errors.Join(errors.New("the connection is not TCP"), c.Close())
+		return errors.Join(errors.New("reach syslog: the connection is not TCP"), c.Close())
 	}
 	if s.c.Network == "tls" {
 		if c, err = s.secure(ctx, c); err != nil {
-			return errors.Join(err, tcp.Close())
+			return errors.Join(fmt.Errorf("reach syslog: %w", err), tcp.Close())
 		}
 	}
 	s.conn = &connection{Conn: c, tcp: tcp, gone: make(chan struct{})}
 	go s.conn.watch()
-	again := s.recent
-	s.recent = nil
-	for i, f := range again {
-		if err := s.send(ctx, f.frame); err != nil {
-			s.drop()
-			s.recent = slices.Concat(s.recent, again[i:])
-			return fmt.Errorf("send again what may be lost: %w", err)
-		}
+	var again []byte
+	for _, f := range s.acked {
+		again = append(again, f.frame...)
+	}
+	again = append(again, bytes.Join(s.open, nil)...)
+	if err := s.conn.write(ctx, again); err != nil {
+		s.drop()
+		return fmt.Errorf("send again what syslog may have lost: %w", err)
 	}
 	return nil
 }
@@ -109,6 +150,25 @@ func (s *stream) secure(ctx context.Context, c net.Conn) (net.Conn, error) {
 	return t, t.HandshakeContext(ctx)
 }
 
+// drop ends the connection and keeps what may be lost with it.
+func (s *stream) drop() {
+	at := time.Now()
+	if s.conn.isGone() {
+		at = s.conn.at
+	}
+	s.close()
+	s.acked = slices.DeleteFunc(s.acked, func(f sent) bool { return at.Sub(f.at) > unsure })
+}
+
+// close implements sink.
+func (s *stream) close() {
+	if s.conn != nil {
+		_ = s.conn.tcp.Close()
+		<-s.conn.gone
+		s.conn = nil
+	}
+}
+
 // watch notices the end of the connection. A syslog daemon says nothing, so what
 // it says is of no interest.
 func (c *connection) watch() {
@@ -116,9 +176,7 @@ func (c *connection) watch() {
 	buf := make([]byte, 512)
 	for {
 		if _, err := c.Read(buf); err != nil {
-			c.mu.Lock()
 			c.at = time.Now()
-			c.mu.Unlock()
 			return
 		}
 	}
@@ -133,28 +191,22 @@ func (c *connection) isGone() bool {
 	}
 }
 
-// send writes a frame and waits until the other machine has it.
-func (s *stream) send(ctx context.Context, f []byte) error {
-	if until, limited := ctx.Deadline(); limited {
-		if err := s.conn.SetWriteDeadline(until); err != nil {
-			return err
-		}
+// write writes all of b, or fails when ctx ends.
+func (c *connection) write(ctx context.Context, b []byte) error {
+	if len(b) == 0 {
+		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.tcp.SetWriteDeadline(time.Unix(1, 0)) })
+	if err := c.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := s.conn.Write(f); err != nil {
-		return err
-	}
-	if err := s.conn.acked(ctx); err != nil {
-		return err
-	}
-	s.recent = append(s.recent, sent{f, time.Now()})
-	s.recent = s.recent[max(0, len(s.recent)-keep):]
-	return nil
+	_, err := c.Write(b)
+	return err
 }
 
-// acked waits until nothing that was written is on its way any more.
-func (c *connection) acked(ctx context.Context) error {
+// acknowledged waits until nothing that was written is on its way any more.
+func (c *connection) acknowledged(ctx context.Context) error {
 	raw, err := c.tcp.SyscallConn()
 	if err != nil {
 		return err
@@ -162,16 +214,12 @@ func (c *connection) acked(ctx context.Context) error {
 	tick := time.NewTicker(ackedEvery)
 	defer tick.Stop()
 	for {
-		var left int
-		var failed error
-		if err := raw.Control(func(fd uintptr) { left, failed = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil {
-			return err
-		}
-		if failed != nil {
-			return failed
-		}
 		if c.isGone() {
 			return errors.New("the receiver has ended the connection")
+		}
+		left, err := unsent(raw)
+		if err != nil {
+			return err
 		}
 		if left == 0 {
 			return nil
@@ -185,23 +233,10 @@ func (c *connection) acked(ctx context.Context) error {
 	}
 }
 
-// drop ends the connection and keeps what may be lost with it.
-func (s *stream) drop() {
-	at := time.Now()
-	if s.conn.isGone() {
-		s.conn.mu.Lock()
-		at = s.conn.at
-		s.conn.mu.Unlock()
+// unsent returns how many bytes the other machine has not acknowledged.
+func unsent(raw syscall.RawConn) (left int, err error) {
+	if failed := raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); failed != nil {
+		return 0, failed
 	}
-	s.close()
-	s.recent = slices.DeleteFunc(s.recent, func(f sent) bool { return at.Sub(f.at) > unsure })
-}
-
-// close implements sink.
-func (s *stream) close() {
-	if s.conn != nil {
-		_ = s.conn.tcp.Close()
-		<-s.conn.gone
-		s.conn = nil
-	}
+	return left, err
 }

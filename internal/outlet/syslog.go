@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/leodido/go-syslog/v4/rfc5424"
 
@@ -44,6 +43,7 @@ func newSyslog(c config.Outlet) sink {
 // datagrams sends each event as one packet, or as a line to a socket of this
 // machine that takes no packets.
 type datagrams struct {
+	sure
 	c        config.SyslogOutlet
 	facility uint8
 	conn     net.Conn // nil: not open
@@ -117,10 +117,15 @@ func syslogMessage(d *Delivery, facility uint8) (string, error) {
 	m.SetHostname(string(e.Node))
 	m.SetAppname("tasuki")
 	m.SetMsgID(paramName(e.Code))
-	m.SetParameter("meta", "sequenceId", strconv.FormatUint((d.Number-1)%maxSequence+1, 10))
+	// The setters of the library leave out what holds a quote; what writes the message
+	// down escapes it.
+	data := map[string]string{}
+	m.StructuredData = &map[string]map[string]string{
+		"meta": {"sequenceId": strconv.FormatUint((d.Number-1)%maxSequence+1, 10)}, dataID: data,
+	}
 	param := func(name, value string) {
 		if value != "" {
-			m.SetParameter(dataID, paramName(name), oneLine(value))
+			data[paramName(name)] = oneLine(value)
 		}
 	}
 	param("cluster", string(d.Cluster))
@@ -165,11 +170,3 @@ func oneLine(s string) string {
 
 // frame is a message with its length before it, as RFC 5425 and 6587 say.
 func frame(msg string) []byte { return []byte(strconv.Itoa(len(msg)) + " " + msg) }
-
-// A stream tells by itself how much it took, but not how much of that was read.
-// What was sent within unsure before a connection broke is sent again, at most
-// keep of it.
-const (
-	unsure = time.Minute
-	keep   = 64
-)

@@ -24,6 +24,7 @@ const maxAnswer = 64 << 10
 
 // webhook posts events to a web server, signed as the Standard Webhooks say.
 type webhook struct {
+	sure
 	c      config.Outlet
 	client *http.Client // nil: it could not be made yet
 }
