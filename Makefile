@@ -1,4 +1,5 @@
 # make build    the binary, bin/tasuki
+# make web      the web console, which the binary embeds; make web-test checks its sources and drives it with a browser (root: in a lab too)
 # make demo     the reference scenario on this machine, in namespaces (root); KEEP=1 leaves it running
 # make test     everything that must pass before a change is taken (root: the lab too)
 # make check    the quick part of it, without root
@@ -21,6 +22,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 # Stamping needs a repository that belongs to the caller; VERSION does without.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
+# The console is built where npm is, by a Node.js that can; without it the binary
+# says how to get one. NODE= leaves it out.
+NODE ?= $(shell node -p 'const [a, b] = process.versions.node.split(".").map(Number); a > 20 || (a === 20 && b >= 19) ? "node" : ""' 2>/dev/null)
+
 SOURCES := $(wildcard api cmd examples internal lab scenarios schemas test)
 TEST_TIMEOUT ?= 15m
 # What the lab runs as the business application. The package without -bin would
@@ -29,12 +34,31 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build web web-test demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
-bin/tasuki: FORCE
+bin/tasuki: FORCE | $(if $(NODE),web)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/tasuki
+
+web: internal/console/dist/index.html.gz
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json web/.npmrc
+	cd web && npm ci --no-progress --loglevel=error
+	touch $@
+
+# What the page knows of the API is what the handlers say of themselves.
+web/openapi.json: $(wildcard api/*.go internal/httpapi/*.go)
+	CGO_ENABLED=0 $(GO) run ./cmd/tasuki api openapi > $@
+
+internal/console/dist/index.html.gz: web/node_modules/.package-lock.json web/openapi.json $(shell find web/src web/public -type f) $(wildcard web/*.*)
+	cd web && npm run --silent schema && npm run --silent build
+
+# Screenshots are left in out/console.
+web-test: PACKAGES := apache2-bin chromium e2fsprogs iputils-ping
+web-test: packages web
+	cd web && npm run --silent check
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout $(TEST_TIMEOUT) ./test/console
 
 demo: build packages
 	bin/tasuki lab demo $(if $(KEEP),--keep)
@@ -99,7 +123,7 @@ man: build
 	bin/tasuki man out/man
 
 clean:
-	rm -rf bin out
+	rm -rf bin out web/dist web/node_modules internal/console/dist/assets internal/console/dist/*.*
 
 fmt: bin/tools/gofumpt
 	bin/tools/gofumpt -w $(SOURCES)

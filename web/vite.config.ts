@@ -25,6 +25,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
-  server: { proxy: Object.fromEntries(['/v1', '/session', '/ping'].map((p) => [p, { target: daemon, secure: false }])) },
+  server: {
+    proxy: Object.fromEntries(['/v1', '/session', '/ping'].map((p) => [p, { target: daemon, secure: false }])),
+  },
   test: { include: ['src/**/*.test.ts', 'src/**/*.test.tsx'] },
 });

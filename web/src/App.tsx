@@ -6,6 +6,7 @@ import type { Session } from './api/types';
 import { SharedContext } from './context';
 import { useText } from './i18n/context';
 import { Live } from './live';
+import { move, ticketMark } from './move';
 import { Loading } from './parts/Loading';
 import { Toasts } from './parts/Toasts';
 import { SignIn } from './pages/SignIn';
@@ -14,12 +15,10 @@ const Frame = lazy(() => import('./Frame'));
 
 type State = { session: Session; moved: boolean } | 'asking' | { signIn: string };
 
-const ticketMark = '#ticket=';
-
-// open returns the session that there is, or the one that the ticket of another
-// node begins.
-async function open(hash: string): Promise<Session> {
-  if (!hash.startsWith(ticketMark)) return own<Session>('GET', '/session');
+// open returns the session that there is, if any, or the one that the ticket of
+// another node begins.
+async function open(hash: string): Promise<Session | null> {
+  if (!hash.startsWith(ticketMark)) return own<Session | null>('GET', '/session');
   return own<Session>('POST', '/session/handover', { ticket: hash.slice(ticketMark.length) });
 }
 
@@ -37,7 +36,7 @@ export function App() {
     const moved = location.hash.startsWith(ticketMark);
     if (moved) void navigate({ pathname: location.pathname, search: location.search }, { replace: true });
     open(location.hash).then(
-      (session) => setState({ session, moved }),
+      (session) => setState(session ? { session, moved } : { signIn: '' }),
       (e: unknown) => setState({ signIn: moved ? asProblem(e).message : '' }),
     );
   }, [location, navigate]);
@@ -64,23 +63,18 @@ export function App() {
 
 // SignedIn follows the cluster for as long as the session lasts.
 function SignedIn({ session, signedOut }: { session: Session; signedOut: (why: string) => void }) {
-  const holds = useRef(0);
-  const hold = useCallback(() => {
-    holds.current++;
-    return () => void holds.current--;
-  }, []);
   const live = useMemo(
-    () => new Live({ signedOut, elsewhere: () => session.elsewhere ?? [] }),
+    () => new Live({ signedOut, elsewhere: () => session.elsewhere ?? [], move }),
     [session, signedOut],
   );
   useEffect(() => {
     live.start();
     return () => live.stop();
   }, [live]);
-  const shared = useMemo(() => ({ session, live, hold }), [session, live, hold]);
+  const shared = useMemo(() => ({ session, live }), [session, live]);
   return (
     <SharedContext value={shared}>
-      <Frame signedOut={signedOut} held={() => holds.current > 0} />
+      <Frame signedOut={signedOut} />
     </SharedContext>
   );
 }

@@ -56,14 +56,9 @@ const views: readonly [path: string, name: Key, need: Role][] = [
   ['/users', 'nav.users', 'read'],
 ];
 
-interface Props {
-  signedOut: (why: string) => void;
-  held: () => boolean; // something would be lost if the page left
-}
-
 // Frame is what is around every view: the head, the list of views, and what is
 // said when the node is gone.
-export default function Frame({ signedOut, held }: Props) {
+export default function Frame({ signedOut }: { signedOut: (why: string) => void }) {
   const { t } = useText();
   const { session } = useShared();
   const { status } = useView();
@@ -102,9 +97,9 @@ export default function Frame({ signedOut, held }: Props) {
       sidebar={sidebar}
       skipToContent={<SkipToContent href="#main">{t('app.skip')}</SkipToContent>}
       mainContainerId="main"
-      mainTabIndex={-1}
+      mainTabIndex={0}
     >
-      <Gone held={held} />
+      <Gone />
       <Dialogs>
         <Boundary key={path}>
           {status ? (
@@ -143,7 +138,12 @@ function Head({ toggle, open, signedOut }: { toggle: () => void; open: boolean; 
     <Masthead>
       <MastheadMain>
         <MastheadToggle>
-          <PageToggleButton isHamburgerButton aria-label={t('nav.toggle')} isSidebarOpen={open} onSidebarToggle={toggle} />
+          <PageToggleButton
+            isHamburgerButton
+            aria-label={t('nav.toggle')}
+            isSidebarOpen={open}
+            onSidebarToggle={toggle}
+          />
         </MastheadToggle>
         <MastheadBrand>
           <Link to="/" className="brand">
@@ -159,7 +159,11 @@ function Head({ toggle, open, signedOut }: { toggle: () => void; open: boolean; 
           <Button variant="plain" aria-label={t('menu.theme')} title={t('menu.theme')} onClick={toggleTheme}>
             <span aria-hidden="true">◐</span>
           </Button>
-          <Button variant="plain" lang={language === 'en' ? 'ja' : 'en'} onClick={() => change(language === 'en' ? 'ja' : 'en')}>
+          <Button
+            variant="plain"
+            lang={language === 'en' ? 'ja' : 'en'}
+            onClick={() => change(language === 'en' ? 'ja' : 'en')}
+          >
             {t('menu.language')}
           </Button>
           <Button variant="secondary" size="sm" onClick={signOut} title={t('menu.user', { name: session.user })}>
@@ -171,49 +175,31 @@ function Head({ toggle, open, signedOut }: { toggle: () => void; open: boolean; 
   );
 }
 
-// Gone says that the node does not answer, and goes on at another one that does,
-// unless something here would be lost by that.
-function Gone({ held }: { held: () => boolean }) {
+// Gone says that the node does not answer, and where to go on by hand: where
+// nothing on the page would be lost, it goes by itself.
+function Gone() {
   const { t } = useText();
   const { session, live } = useShared();
   const { connection, other, at } = useView();
-  const [stay, setStay] = useState(false);
-
-  useEffect(() => {
-    if (!other) return;
-    if (held()) setStay(true);
-    else go(other.origin, live.ticket);
-  }, [other, held, live]);
-
   if (connection !== 'gone') return null;
+  const elsewhere = other ? [other] : (session.elsewhere ?? []);
   return (
     <PageSection>
       <Alert isInline variant="danger" title={t('gone.title', { node: session.node })} aria-live="assertive">
-        {other && stay ? (
-          <>
-            <p>{t('gone.hold', { other: other.node })}</p>
-            <Button variant="link" isInline onClick={() => go(other.origin, live.ticket)}>
-              {t('gone.continue', { other: other.node })}
-            </Button>
-          </>
+        {other ? (
+          <p>{t('gone.hold', { other: other.node })}</p>
         ) : (
           <>
             <p>{t('gone.looking', { time: clock(new Date(at).toISOString()) })}</p>
             <p>{t('gone.nobody')}</p>
-            {(session.elsewhere ?? []).map((e) => (
-              <Button key={e.origin} variant="link" onClick={() => go(e.origin, live.ticket)}>
-                {t('gone.continue', { other: e.node })}
-              </Button>
-            ))}
           </>
         )}
+        {elsewhere.map((e) => (
+          <Button key={e.origin} variant="link" onClick={() => live.move(e)}>
+            {t('gone.continue', { other: e.node })}
+          </Button>
+        ))}
       </Alert>
     </PageSection>
   );
-}
-
-// go opens the same view at another node. The ticket stands behind the #, which
-// browsers send to nobody.
-function go(origin: string, ticket: string | null): void {
-  location.assign(origin + location.pathname + location.search + (ticket === null ? '' : `#ticket=${ticket}`));
 }

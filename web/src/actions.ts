@@ -43,8 +43,19 @@ export function groupActions(t: Translate, g: Group, s: Status): Action[] {
       run: ({ choice }) => onGroup(name, 'move', choice),
       ...(choose ? { choose } : {}),
     });
-    out.push({ label: t('group.restart'), need: 'operate', sure: t('group.restart.sure', { name }), run: () => onGroup(name, 'restart') });
-    out.push({ label: t('group.stop'), need: 'operate', danger: true, sure: t('group.stop.sure', { name }), run: () => onGroup(name, 'stop') });
+    out.push({
+      label: t('group.restart'),
+      need: 'operate',
+      sure: t('group.restart.sure', { name }),
+      run: () => onGroup(name, 'restart'),
+    });
+    out.push({
+      label: t('group.stop'),
+      need: 'operate',
+      danger: true,
+      sure: t('group.stop.sure', { name }),
+      run: () => onGroup(name, 'stop'),
+    });
   }
   if (g.failovers > 0 || (g.counters ?? []).length > 0) {
     out.push({ label: t('group.clear'), need: 'operate', run: () => onGroup(name, 'clear') });
@@ -63,7 +74,11 @@ function maintain(verb: 'on' | 'off', what: { node: string } | { group: string }
 }
 
 // maintenanceActions begin or end the maintenance of a node or a group.
-export function maintenanceActions(t: Translate, what: { node: string } | { group: string }, now: Maintenance | undefined): Action[] {
+export function maintenanceActions(
+  t: Translate,
+  what: { node: string } | { group: string },
+  now: Maintenance | undefined,
+): Action[] {
   const name = 'node' in what ? what.node : what.group;
   if (now) return [{ label: t('maintenance.off'), need: 'operate', run: () => maintain('off', what) }];
   return [
@@ -92,7 +107,13 @@ export function nodeActions(t: Translate, n: Node): Action[] {
   const out: Action[] = [];
   if (n.quarantine) out.push({ label: t('node.release'), need: 'operate', run: on('release') });
   if (n.state === 'up' && !n.witness) {
-    out.push({ label: t('node.leave'), need: 'operate', danger: true, sure: t('node.leave.sure', { name: node }), run: on('leave') });
+    out.push({
+      label: t('node.leave'),
+      need: 'operate',
+      danger: true,
+      sure: t('node.leave.sure', { name: node }),
+      run: on('leave'),
+    });
   }
   if (n.state === 'left') out.push({ label: t('node.return'), need: 'operate', run: on('return') });
   if (!n.self && (n.fence ?? []).length > 0) {
@@ -126,8 +147,10 @@ export function monitorActions(t: Translate, m: Monitor, self: string, node = ''
     );
   const watching = (m.nodes ?? []).filter((n) => node === '' || n.node === node);
   const out: Action[] = [];
-  if (watching.some((n) => n.verdict !== 'suspended')) out.push({ label: t('monitor.suspend'), need: 'operate', run: on('suspend', node) });
-  if (watching.some((n) => n.verdict === 'suspended')) out.push({ label: t('monitor.resume'), need: 'operate', run: on('resume', node) });
+  if (watching.some((n) => n.verdict !== 'suspended'))
+    out.push({ label: t('monitor.suspend'), need: 'operate', run: on('suspend', node) });
+  if (watching.some((n) => n.verdict === 'suspended'))
+    out.push({ label: t('monitor.resume'), need: 'operate', run: on('resume', node) });
   if (watching.some((n) => n.node === self)) {
     out.push({
       label: t('monitor.rehearse'),
@@ -163,24 +186,45 @@ export function mirrorActions(t: Translate, m: Mirror, s: Status): Action[] {
   else {
     out.push({ label: t('mirror.copy'), need: 'operate', run: on('copy') });
     out.push({ label: t('mirror.verify'), need: 'operate', run: on('verify') });
-    out.push({ label: t('mirror.break'), need: 'operate', sure: t('mirror.break.sure', { name }), reason: 'needed', run: on('break') });
+    out.push({
+      label: t('mirror.break'),
+      need: 'operate',
+      sure: t('mirror.break.sure', { name }),
+      reason: 'needed',
+      run: on('break'),
+    });
   }
   if (m.forced) out.push({ label: t('mirror.acknowledge'), need: 'operate', run: on('acknowledge') });
   if (copies.some((c) => c.state === 'split')) {
     out.push({
-      label: t('mirror.resolve'), need: 'operate', danger: true, sure: t('mirror.resolve.sure', { name }),
-      choose: { label: t('mirror.victim'), options: nodes }, reason: 'needed', type: confirm, run: on('resolve'),
+      label: t('mirror.resolve'),
+      need: 'operate',
+      danger: true,
+      sure: t('mirror.resolve.sure', { name }),
+      choose: { label: t('mirror.victim'), options: nodes },
+      reason: 'needed',
+      type: confirm,
+      run: on('resolve'),
     });
   } else {
     out.push({
-      label: t('mirror.invalidate'), need: 'operate', sure: t('mirror.invalidate.sure', { name }),
-      choose: { label: t('mirror.which'), options: nodes }, run: on('invalidate'),
+      label: t('mirror.invalidate'),
+      need: 'operate',
+      sure: t('mirror.invalidate.sure', { name }),
+      choose: { label: t('mirror.which'), options: nodes },
+      run: on('invalidate'),
     });
   }
   if (!copies.some((c) => c.role === 'active')) {
     out.push({
-      label: t('mirror.force'), need: 'operate', danger: true, sure: t('mirror.force.sure', { name }),
-      choose: { label: t('mirror.which'), options: nodes }, reason: 'needed', type: confirm, run: on('force'),
+      label: t('mirror.force'),
+      need: 'operate',
+      danger: true,
+      sure: t('mirror.force.sure', { name }),
+      choose: { label: t('mirror.which'), options: nodes },
+      reason: 'needed',
+      type: confirm,
+      run: on('force'),
     });
   }
   return out;

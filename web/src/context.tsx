@@ -7,9 +7,6 @@ import { may } from './model/rights';
 interface Shared {
   session: Session;
   live: Live;
-  // hold keeps the page from leaving this node by itself, until the function that
-  // is returned is called.
-  hold: () => () => void;
 }
 
 export const SharedContext = createContext<Shared | null>(null);
@@ -38,15 +35,15 @@ export function useMay(role: Role): boolean {
 
 // useHold keeps the page here while what is on it would be lost.
 export function useHold(on: boolean): void {
-  const { hold } = useShared();
+  const { live } = useShared();
   useEffect(() => {
     if (!on) return;
-    const release = hold();
+    const release = live.hold();
     const ask = (e: BeforeUnloadEvent) => e.preventDefault();
     addEventListener('beforeunload', ask);
     return () => {
       release();
       removeEventListener('beforeunload', ask);
     };
-  }, [on, hold]);
+  }, [on, live]);
 }

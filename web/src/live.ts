@@ -5,7 +5,7 @@ import { Reader } from './model/sse';
 // How soon it is noticed that a node is gone: it is asked when it has been silent
 // for a while, and is gone when it leaves two questions unanswered.
 const silent = 2000;
-const within = 2000;
+const within = 1500;
 const again = 500;
 const ticketEvery = 120_000;
 const kept = 1000; // events
@@ -24,6 +24,7 @@ export interface View {
 export interface Hooks {
   signedOut: (why: string) => void;
   elsewhere: () => readonly Elsewhere[];
+  move: (to: Elsewhere, ticket: string | null) => void;
 }
 
 // Live follows the cluster through the stream of one node, and looks for another
@@ -35,7 +36,8 @@ export class Live {
   private known = new Set<string>();
   private latest = ''; // the id of the event that came last
   private tickets: ReturnType<typeof setInterval> | undefined;
-  ticket: string | null = null;
+  private ticket: string | null = null;
+  private holds = 0;
 
   constructor(private readonly hooks: Hooks) {}
 
@@ -56,6 +58,20 @@ export class Live {
     clearInterval(this.tickets);
   }
 
+  // hold keeps the page at this node, because something on it would be lost, until
+  // the function that is returned is called.
+  hold(): () => void {
+    this.holds++;
+    return () => {
+      this.holds--;
+    };
+  }
+
+  // move opens the same view at another node.
+  move(to: Elsewhere): void {
+    this.hooks.move(to, this.ticket);
+  }
+
   private change(part: Partial<View>): void {
     this.view = { ...this.view, ...part };
     for (const f of this.listeners) f();
@@ -73,25 +89,25 @@ export class Live {
   private async run(): Promise<void> {
     let missed = 0;
     while (!this.end.signal.aborted) {
-      try {
-        await this.follow();
-        missed = 0;
-      } catch (e) {
-        const p = asProblem(e);
-        if (p.code === 'not-signed-in' && !(await this.signInAgain())) {
-          this.hooks.signedOut(p.message);
-          return;
+      if (missed === 0) {
+        try {
+          await this.follow();
+        } catch (e) {
+          const p = asProblem(e);
+          if (p.code === 'not-signed-in' && !(await this.signInAgain())) {
+            this.hooks.signedOut(p.message);
+            return;
+          }
         }
+        if (this.view.connection === 'live') this.change({ connection: 'connecting' });
       }
-      if (this.end.signal.aborted) return;
-      if (await this.answers('/ping', 'same-origin')) {
-        missed = 0;
-        if (this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
-      } else if (++missed >= 2) {
+      if (await this.answers('/ping', 'same-origin')) missed = 0;
+      else if (++missed >= 2) {
         if (this.view.connection !== 'gone') this.change({ connection: 'gone', other: null });
         await this.look();
       }
-      await new Promise((done) => setTimeout(done, again));
+      if (missed === 0 && this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
+      if (missed !== 1) await new Promise((done) => setTimeout(done, again));
     }
   }
 
@@ -116,19 +132,22 @@ export class Live {
     const stop = () => cut.abort();
     this.end.signal.addEventListener('abort', stop);
     let heard = Date.now();
+    let asking = false;
     const watch = setInterval(() => {
-      if (Date.now() - heard < silent) return;
-      const asked = heard;
+      if (asking || Date.now() - heard < silent) return;
+      asking = true;
       void this.answers('/ping', 'same-origin').then((yes) => {
-        if (!yes && heard === asked) stop();
+        asking = false;
+        if (yes) heard = Date.now();
+        else stop();
       });
-    }, silent);
+    }, again);
     try {
       const r = await fetch(`/v1/stream?after=${encodeURIComponent(this.latest)}`, { signal: cut.signal });
       if (!r.ok || !r.body) throw await refusal(r);
       await this.fill();
       const reader = new Reader();
-      for (const body = r.body.pipeThrough(new TextDecoderStream()).getReader(); ; ) {
+      for (const body = r.body.pipeThrough(new TextDecoderStream()).getReader(); ;) {
         const { done, value } = await body.read();
         if (done) return;
         heard = Date.now();
@@ -168,7 +187,7 @@ export class Live {
     this.change({ events: all });
   }
 
-  // look asks all other nodes and takes the first that answers.
+  // look asks all other nodes and goes on at the first that answers.
   private async look(): Promise<void> {
     try {
       const other = await Promise.any(
@@ -177,7 +196,8 @@ export class Live {
           return e;
         }),
       );
-      if (this.view.connection === 'gone') this.change({ other });
+      this.change({ other });
+      if (this.holds === 0) this.move(other);
     } catch {
       // Nobody answers: the next round asks again.
     }

@@ -11,18 +11,21 @@ import { applyTheme } from './theme';
 applyTheme();
 const queries = new QueryClient({
   defaultOptions: {
-    queries: { retry: (n, e) => n < 2 && !(e instanceof Problem && e.status >= 400 && e.status < 500), refetchOnWindowFocus: false },
+    queries: {
+      retry: (n, e) => n < 2 && !(e instanceof Problem && e.status >= 400 && e.status < 500),
+      refetchOnWindowFocus: false,
+    },
   },
 });
 const root = document.getElementById('root');
 if (root) {
   createRoot(root).render(
     <QueryClientProvider client={queries}>
-        <Texts>
-          <BrowserRouter>
-            <App />
-          </BrowserRouter>
-        </Texts>
-      </QueryClientProvider>
+      <Texts>
+        <BrowserRouter>
+          <App />
+        </BrowserRouter>
+      </Texts>
+    </QueryClientProvider>,
   );
 }

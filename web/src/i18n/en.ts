@@ -22,7 +22,7 @@ export const en = {
   'signin.name': 'User name',
   'signin.password': 'Password',
   'signin.button': 'Sign in',
-  'signin.first': 'The first user is made on a node: tasuki user add NAME --role read,operate,configure',
+  'signin.first': 'The first user is made on a node: tasuki user add NAME --roles read,operate,configure',
   'signin.moved': 'Please sign in once more: {why}',
 
   'live.on': 'Live: {node}',
@@ -76,7 +76,8 @@ export const en = {
   'overview.concerns.more': 'and {n} more',
   'overview.latest': 'Latest incidents',
   'overview.latest.none': 'Nothing has happened.',
-  'overview.summary': '{up} of {nodes} nodes up · {online} of {groups} groups online · {good} of {monitors} monitors good',
+  'overview.summary':
+    '{up} of {nodes} nodes up · {online} of {groups} groups online · {good} of {monitors} monitors good',
   'overview.network': 'network {n}',
   'overview.lost': '{n} directions lost',
   'overview.leader': 'leader',
@@ -91,6 +92,7 @@ export const en = {
   'concern.down': 'Node {name} is down',
   'concern.quarantine': 'Node {name} is in quarantine',
   'concern.fence': 'Node {name} could not be forced off if it had to be',
+  'concern.network': 'Network {name} is lost in part',
   'concern.failed': 'Group {name} has failed',
   'concern.held': 'Group {name} is held where it is',
   'concern.split': 'Mirror disk {name}: both copies were written apart from each other',
@@ -215,7 +217,8 @@ export const en = {
   'mirror.victim': 'The copy that is given up',
   'mirror.which': 'Which copy',
   'mirror.confirm': 'Type the name of the cluster to confirm: {name}',
-  'mirror.force.sure': 'Make a copy of {name} active that is not known to be complete. Acknowledged writes may be lost.',
+  'mirror.force.sure':
+    'Make a copy of {name} active that is not known to be complete. Acknowledged writes may be lost.',
   'mirror.resolve.sure': 'Give up what only one copy of {name} holds.',
   'mirror.invalidate.sure': 'Copy all of {name} to one node again.',
   'mirror.break.sure': 'Copy nothing of {name} until it is resumed? No other node can take over meanwhile.',

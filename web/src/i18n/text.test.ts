@@ -6,7 +6,8 @@ import { translator } from './text';
 const holes = (text: string) => [...text.matchAll(/\{\w+\}/g)].map((m) => m[0]).sort();
 
 test('every text has the same values in both languages', () => {
-  for (const key of Object.keys(en) as Key[]) expect([...new Set(holes(ja[key]))], key).toEqual([...new Set(holes(en[key]))]);
+  for (const key of Object.keys(en) as Key[])
+    expect([...new Set(holes(ja[key]))], key).toEqual([...new Set(holes(en[key]))]);
 });
 
 test('values take their places', () => {

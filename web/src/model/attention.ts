@@ -23,6 +23,11 @@ export function attention(s: Status): Concern[] {
     if (n.quarantine) odd('concern.quarantine', n.name, n.quarantine.why, `/nodes/${n.name}`);
     for (const f of n.fence ?? []) if (f.why) odd('concern.fence', n.name, f.why, `/nodes/${n.name}`);
   }
+  for (const n of s.networks ?? []) {
+    const lost = (n.directions ?? []).filter((d) => d.state === 'lost');
+    if (lost.length > 0)
+      odd('concern.network', String(n.number), lost.map((d) => `${d.from} → ${d.to}`).join(', '), '/nodes');
+  }
   for (const g of s.groups ?? []) {
     if (g.phase === 'failed') bad('concern.failed', g.name, g.why ?? '', `/groups/${g.name}`);
     if (g.held) odd('concern.held', g.name, g.held.why, `/groups/${g.name}`);
@@ -36,9 +41,11 @@ export function attention(s: Status): Concern[] {
     else if (wrong) odd('concern.copy', m.name, wrong.text ?? wrong.state, '/mirrors');
   }
   for (const m of s.monitors ?? []) {
-    if (m.verdict === 'bad') odd('concern.monitor', m.name, m.nodes?.find((n) => n.verdict === 'bad')?.text ?? '', `/monitors?q=${m.name}`);
+    if (m.verdict === 'bad')
+      odd('concern.monitor', m.name, m.nodes?.find((n) => n.verdict === 'bad')?.text ?? '', `/monitors?q=${m.name}`);
   }
-  for (const m of s.maintenance ?? []) odd('concern.maintenance', m.what, m.unprotected, m.node ? `/nodes/${m.node}` : '/groups');
+  for (const m of s.maintenance ?? [])
+    odd('concern.maintenance', m.what, m.unprotected, m.node ? `/nodes/${m.node}` : '/groups');
   return [...danger, ...warning];
 }
 

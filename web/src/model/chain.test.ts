@@ -13,10 +13,19 @@ const chain: Event[] = [
   event('H/1', 0, 'monitor-bad', 'Monitor miiw1 is bad.', { level: 'error' }),
   event('H/2', 40, 'request-sent', 'Asked VMcluster.', { cause: 'H/1' }),
   event('A/1', 50, 'group-stop-begun', 'Stopping group failover has started.', { cause: 'H/2' }),
-  event('A/2', 90, 'resource-stopped', 'Resource exec has been stopped.', { cause: 'A/1', fields: { resource: 'exec', took_ms: '30' } }),
-  event('A/3', 100, 'resource-stopped', 'Resource fip has been stopped.', { cause: 'A/1', fields: { resource: 'fip', took_ms: '5' } }),
+  event('A/2', 90, 'resource-stopped', 'Resource exec has been stopped.', {
+    cause: 'A/1',
+    fields: { resource: 'exec', took_ms: '30' },
+  }),
+  event('A/3', 100, 'resource-stopped', 'Resource fip has been stopped.', {
+    cause: 'A/1',
+    fields: { resource: 'fip', took_ms: '5' },
+  }),
   event('B/1', 120, 'group-start-begun', 'Activating group failover has started.', { cause: 'A/1' }),
-  event('B/2', 160, 'resource-started', 'Resource fip has been started.', { cause: 'B/1', fields: { resource: 'fip', took_ms: '25' } }),
+  event('B/2', 160, 'resource-started', 'Resource fip has been started.', {
+    cause: 'B/1',
+    fields: { resource: 'fip', took_ms: '25' },
+  }),
 ];
 
 test('a report is the chain in stages, with the time of each resource', () => {

@@ -81,7 +81,8 @@ function spansOf(steps: readonly Step[]): Span[] {
     if (first && (decided ?? firstWork).at > 0) {
       out.push({ label: 'detect', node: first.event.node, stage: 'detect', from: 0, to: (decided ?? firstWork).at });
     }
-    if (decided) out.push({ label: 'decide', node: decided.event.node, stage: 'decide', from: decided.at, to: firstWork.at });
+    if (decided)
+      out.push({ label: 'decide', node: decided.event.node, stage: 'decide', from: decided.at, to: firstWork.at });
   }
   for (const s of steps) {
     const resource = s.event.fields?.['resource'];

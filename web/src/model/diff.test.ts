@@ -19,8 +19,18 @@ test('both texts can be had from it', () => {
     const before = text();
     const after = text();
     const lines = diff(before, after);
-    expect(lines.filter((l) => l.kind !== 'new').map((l) => l.text).join('\n')).toBe(before);
-    expect(lines.filter((l) => l.kind !== 'gone').map((l) => l.text).join('\n')).toBe(after);
+    expect(
+      lines
+        .filter((l) => l.kind !== 'new')
+        .map((l) => l.text)
+        .join('\n'),
+    ).toBe(before);
+    expect(
+      lines
+        .filter((l) => l.kind !== 'gone')
+        .map((l) => l.text)
+        .join('\n'),
+    ).toBe(after);
   }
 });
 

@@ -15,7 +15,12 @@ const e = (n: number, more: Partial<Event> = {}): Event => ({
 const ids = (events: Event[]) => events.map((x) => x.id);
 
 test('a filter lets through what it names, the newest first', () => {
-  const log = [e(1), e(2, { level: 'warn', fields: { group: 'g' } }), e(3, { level: 'error', node: 'B' }), e(4, { code: 'node-down' })];
+  const log = [
+    e(1),
+    e(2, { level: 'warn', fields: { group: 'g' } }),
+    e(3, { level: 'error', node: 'B' }),
+    e(4, { code: 'node-down' }),
+  ];
   const all = { text: '', level: '', node: '', group: '' };
   expect(ids(chosen(log, all))).toEqual(['A/4', 'A/3', 'A/2', 'A/1']);
   expect(ids(chosen(log, { ...all, level: 'warn' }))).toEqual(['A/3', 'A/2']);

@@ -30,7 +30,7 @@ export function incidents(events: readonly Event[]): Event[] {
   const cause = new Map(events.map((e) => [e.id, e.cause]));
   const root = (id: string): string => {
     const seen = new Set<string>();
-    for (let at = id; ; ) {
+    for (let at = id; ;) {
       seen.add(at);
       const up = cause.get(at);
       if (up === undefined || up === '' || !cause.has(up) || seen.has(up)) return at;

@@ -18,8 +18,24 @@ function cluster(nodes: number, groups: number): Status {
       ],
     })),
     groups: Array.from({ length: groups }, (_, i) => ({ name: `g${i}`, phase: 'online', owner: `n${i % nodes}` })),
-    monitors: [{ name: 'm', nodes: [{ node: 'n1', verdict: 'bad' }, { node: 'n0', verdict: 'good' }] }],
-    mirrors: [{ name: 'md', copies: [{ node: 'n0', state: 'in_sync' }, { node: 'n1', state: 'copying', percent: 41.7 }] }],
+    monitors: [
+      {
+        name: 'm',
+        nodes: [
+          { node: 'n1', verdict: 'bad' },
+          { node: 'n0', verdict: 'good' },
+        ],
+      },
+    ],
+    mirrors: [
+      {
+        name: 'md',
+        copies: [
+          { node: 'n0', state: 'in_sync' },
+          { node: 'n1', state: 'copying', percent: 41.7 },
+        ],
+      },
+    ],
     networks: [{ number: 2, directions: [{ from: 'n0', to: 'n1', state: 'lost' }] }],
   } as unknown as Status;
 }

@@ -48,6 +48,7 @@ export interface Topology {
 }
 
 const gap = 24;
+const over = 16; // above the first network, for its name
 const bus = 20; // between two networks
 const title = 46; // of a node
 const chip = 24; // of a group
@@ -65,13 +66,13 @@ export function topology(s: Status, width: number): Topology {
   const shown = compact ? 1 : 4;
   const h = title + chip * Math.min(shown + 1, Math.max(1, most(s))) + 12;
   const watch = monitorsByNode(s);
-  const rowHeight = networks * bus + 14 + h + (s.mirrors?.length ? mirrorRoom : 0) + 12;
+  const rowHeight = over + networks * bus + 8 + h + (s.mirrors?.length ? mirrorRoom : 0) + 12;
 
   const out: NodeBox[] = nodes.map((n, i) => {
     const row = Math.floor(i / columns);
     const x = left + (i % columns) * (w + gap);
     const top = row * rowHeight;
-    const y = top + networks * bus + 14;
+    const y = top + over + networks * bus + 8;
     const own = (s.groups ?? []).filter((g) => g.owner === n.name);
     const fit = own.length > shown ? shown : own.length;
     return {
@@ -86,7 +87,7 @@ export function topology(s: Status, width: number): Topology {
       wires: (n.addresses ?? []).map((a, k) => ({
         network: k + 1,
         x: x + ((k + 1) * w) / (networks + 1),
-        from: top + k * bus + 10,
+        from: top + over + k * bus,
         up: a.up || n.self,
         address: a.address,
       })),
@@ -97,7 +98,13 @@ export function topology(s: Status, width: number): Topology {
     };
   });
   const rows = Math.max(1, Math.ceil(nodes.length / columns));
-  return { width, height: rows * rowHeight, nodes: out, buses: buses(s, out, rows, columns, rowHeight, networks), mirrors: mirrors(s, out) };
+  return {
+    width,
+    height: rows * rowHeight,
+    nodes: out,
+    buses: buses(s, out, rows, columns, rowHeight, networks),
+    mirrors: mirrors(s, out),
+  };
 }
 
 // most is how many groups the fullest node has.
@@ -128,8 +135,9 @@ function buses(s: Status, nodes: NodeBox[], rows: number, columns: number, rowHe
     const last = of[of.length - 1];
     if (!first || !last) continue;
     for (let k = 1; k <= networks; k++) {
-      const lost = (s.networks ?? []).find((n) => n.number === k)?.directions?.filter((d) => d.state === 'lost').length ?? 0;
-      out.push({ network: k, y: row * rowHeight + (k - 1) * bus + 10, x1: first.x, x2: last.x + last.w, lost });
+      const lost =
+        (s.networks ?? []).find((n) => n.number === k)?.directions?.filter((d) => d.state === 'lost').length ?? 0;
+      out.push({ network: k, y: row * rowHeight + over + (k - 1) * bus, x1: first.x, x2: last.x + last.w, lost });
     }
   }
   return out;

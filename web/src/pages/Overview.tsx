@@ -31,14 +31,21 @@ export function Overview() {
   const concerns = attention(s);
   const latest = incidents(events).slice(0, shown);
   return (
-    <View title={s.cluster} state={<span className="quiet">{t('overview.summary', {
-      up: nodes.filter((n) => n.state === 'up').length,
-      nodes: nodes.length,
-      online: groups.filter((g) => g.phase === 'online').length,
-      groups: groups.length,
-      good: monitors.filter((m) => m.verdict === 'good').length,
-      monitors: monitors.length,
-    })}</span>}>
+    <View
+      title={s.cluster}
+      state={
+        <span className="quiet">
+          {t('overview.summary', {
+            up: nodes.filter((n) => n.state === 'up').length,
+            nodes: nodes.length,
+            online: groups.filter((g) => g.phase === 'online').length,
+            groups: groups.length,
+            good: monitors.filter((m) => m.verdict === 'good').length,
+            monitors: monitors.length,
+          })}
+        </span>
+      }
+    >
       <Alert isInline variant={severity(s)} title={survives} className="survives">
         {s.why}
       </Alert>
@@ -88,7 +95,10 @@ export function Overview() {
           columns={[
             { label: t('common.name'), cell: (g) => <Link to={`/groups/${g.name}`}>{g.name}</Link> },
             { label: t('common.state'), cell: (g) => <State of="phase" value={g.phase} />, narrow: true },
-            { label: t('common.owner'), cell: (g) => (g.owner ? <Link to={`/nodes/${g.owner}`}>{g.owner}</Link> : '–') },
+            {
+              label: t('common.owner'),
+              cell: (g) => (g.owner ? <Link to={`/nodes/${g.owner}`}>{g.owner}</Link> : '–'),
+            },
             { label: t('common.actions'), cell: (g) => <Actions small of={g.name} list={groupActions(t, g, s)} /> },
           ]}
         />
@@ -109,7 +119,10 @@ function LinkedClusters() {
           <li key={l.name}>
             <Link to="/links">
               <Label variant="outline" status={reachable ? 'success' : 'warning'}>
-                {l.name}: {[l.asks ? t('overview.asks') : '', l.asked ? t('overview.asked') : ''].filter((x) => x !== '').join(', ')}
+                {l.name}:{' '}
+                {[l.asks ? t('overview.asks') : '', l.asked ? t('overview.asked') : '']
+                  .filter((x) => x !== '')
+                  .join(', ')}
               </Label>
             </Link>
           </li>

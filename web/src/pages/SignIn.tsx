@@ -41,7 +41,15 @@ export function SignIn({ why, done }: { why: string; done: (s: Session) => void 
               </Alert>
             )}
             <FormGroup label={t('signin.name')} fieldId="name" isRequired>
-              <TextInput id="name" name="username" autoComplete="username" autoFocus isRequired value={name} onChange={(_, v) => setName(v)} />
+              <TextInput
+                id="name"
+                name="username"
+                autoComplete="username"
+                autoFocus
+                isRequired
+                value={name}
+                onChange={(_, v) => setName(v)}
+              />
             </FormGroup>
             <FormGroup label={t('signin.password')} fieldId="password" isRequired>
               <TextInput
@@ -54,12 +62,23 @@ export function SignIn({ why, done }: { why: string; done: (s: Session) => void 
                 onChange={(_, v) => setPassword(v)}
               />
             </FormGroup>
-            <Button type="submit" variant="primary" isBlock isDisabled={busy || name === '' || password === ''} isLoading={busy}>
+            <Button
+              type="submit"
+              variant="primary"
+              isBlock
+              isDisabled={busy || name === '' || password === ''}
+              isLoading={busy}
+            >
               {t('signin.button')}
             </Button>
           </Form>
           <p className="quiet">{t('signin.first')}</p>
-          <Button variant="link" isInline lang={language === 'en' ? 'ja' : 'en'} onClick={() => change(language === 'en' ? 'ja' : 'en')}>
+          <Button
+            variant="link"
+            isInline
+            lang={language === 'en' ? 'ja' : 'en'}
+            onClick={() => change(language === 'en' ? 'ja' : 'en')}
+          >
             {t('menu.language')}
           </Button>
         </CardBody>

@@ -52,7 +52,8 @@ function useDo() {
   return doIt;
 }
 
-const asks = (a: Action) => a.sure !== undefined || a.choose !== undefined || a.reason !== undefined || a.type !== undefined;
+const asks = (a: Action) =>
+  a.sure !== undefined || a.choose !== undefined || a.reason !== undefined || a.type !== undefined;
 
 // Dialogs carries actions out: it asks what is to be known, says what has begun,
 // and how it ended.
@@ -99,7 +100,15 @@ async function followPlan(id: string): Promise<{ variant: 'success' | 'danger'; 
   }
 }
 
-function Ask({ action: a, close, begin }: { action: Action; close: () => void; begin: (a: Action, g: Given) => Promise<void> }) {
+function Ask({
+  action: a,
+  close,
+  begin,
+}: {
+  action: Action;
+  close: () => void;
+  begin: (a: Action, g: Given) => Promise<void>;
+}) {
   const { t } = useText();
   const [given, setGiven] = useState<Given>({ ...nothing, choice: a.choose?.options[0]?.[0] ?? '' });
   const [busy, setBusy] = useState(false);
@@ -115,7 +124,11 @@ function Ask({ action: a, close, begin }: { action: Action; close: () => void; b
   };
   return (
     <Modal isOpen variant="small" onClose={close} aria-labelledby="ask-title">
-      <ModalHeader title={a.label} labelId="ask-title" {...(a.danger ? { titleIconVariant: 'warning' as const } : {})} />
+      <ModalHeader
+        title={a.label}
+        labelId="ask-title"
+        {...(a.danger ? { titleIconVariant: 'warning' as const } : {})}
+      />
       <ModalBody>
         <Form
           id="ask"
@@ -136,7 +149,12 @@ function Ask({ action: a, close, begin }: { action: Action; close: () => void; b
           )}
           {a.reason && (
             <FormGroup label={t('common.reason')} fieldId="ask-reason" isRequired={a.reason === 'needed'}>
-              <TextInput id="ask-reason" value={given.reason} onChange={(_, reason) => set({ reason })} isRequired={a.reason === 'needed'} />
+              <TextInput
+                id="ask-reason"
+                value={given.reason}
+                onChange={(_, reason) => set({ reason })}
+                isRequired={a.reason === 'needed'}
+              />
             </FormGroup>
           )}
           {a.hours && (
@@ -148,10 +166,18 @@ function Ask({ action: a, close, begin }: { action: Action; close: () => void; b
               </FormSelect>
             </FormGroup>
           )}
-          {a.check && <Checkbox id="ask-check" label={a.check} isChecked={given.check} onChange={(_, check) => set({ check })} />}
+          {a.check && (
+            <Checkbox id="ask-check" label={a.check} isChecked={given.check} onChange={(_, check) => set({ check })} />
+          )}
           {a.type && (
             <FormGroup label={a.type.label} fieldId="ask-type" isRequired>
-              <TextInput id="ask-type" value={given.typed} onChange={(_, typed) => set({ typed })} autoComplete="off" isRequired />
+              <TextInput
+                id="ask-type"
+                value={given.typed}
+                onChange={(_, typed) => set({ typed })}
+                autoComplete="off"
+                isRequired
+              />
             </FormGroup>
           )}
           {problem && (
@@ -162,7 +188,13 @@ function Ask({ action: a, close, begin }: { action: Action; close: () => void; b
         </Form>
       </ModalBody>
       <ModalFooter>
-        <Button type="submit" form="ask" variant={a.danger ? 'danger' : 'primary'} isDisabled={!ready || busy} isLoading={busy}>
+        <Button
+          type="submit"
+          form="ask"
+          variant={a.danger ? 'danger' : 'primary'}
+          isDisabled={!ready || busy}
+          isLoading={busy}
+        >
           {a.label}
         </Button>
         <Button variant="link" onClick={close}>

@@ -35,7 +35,7 @@ export function Picture({ status }: { status: Status }) {
           {p.buses.map((b) => (
             <g key={`${b.network}/${b.y}`}>
               <line x1={b.x1} x2={b.x2} y1={b.y} y2={b.y} className={b.lost > 0 ? 'bus lost' : 'bus'} />
-              <text x={b.x1} y={b.y - 3} className="small">
+              <text x={b.x1} y={b.y - 4} className={b.lost > 0 ? 'alarm' : 'small'}>
                 {t('overview.network', { n: b.network })}
                 {b.lost > 0 ? ` · ${t('overview.lost', { n: b.lost })}` : ''}
               </text>
@@ -69,14 +69,24 @@ function NodeShape({ n }: { n: NodeBox }) {
   };
   const notes = [n.witness ? t('overview.witness') : '', n.leader ? t('overview.leader') : ''].filter((x) => x !== '');
   const groups = n.groups.map((g) => `${g.name} ${word('phase', g.phase)}`);
-  const label = [n.name, word('node', n.state), ...notes, ...groups, n.bad > 0 ? t('overview.badmonitors', { n: n.bad }) : ''].filter((x) => x !== '').join(', ');
+  const label = [
+    n.name,
+    word('node', n.state),
+    ...notes,
+    ...groups,
+    n.bad > 0 ? t('overview.badmonitors', { n: n.bad }) : '',
+  ]
+    .filter((x) => x !== '')
+    .join(', ');
   const room = Math.floor((n.w - 44) / 7.2);
   return (
     <g>
       {n.wires.map((w) => (
-        <line key={w.network} x1={w.x} x2={w.x} y1={w.from} y2={n.y} className={w.up ? 'wire' : 'wire lost'}>
+        <g key={w.network} className={w.up ? 'wire' : 'wire lost'}>
           <title>{w.address}</title>
-        </line>
+          <line x1={w.x} x2={w.x} y1={w.from} y2={n.y} />
+          <circle cx={w.x} cy={w.from} r="4" />
+        </g>
       ))}
       <a href={to} onClick={open} aria-label={label}>
         <rect x={n.x} y={n.y} width={n.w} height={n.h} rx="8" className={`node ${n.state}`} />
@@ -94,7 +104,14 @@ function NodeShape({ n }: { n: NodeBox }) {
         </text>
         {n.groups.map((g, i) => (
           <g key={g.name}>
-            <rect x={n.x + 10} y={n.y + 46 + i * 24} width={n.w - 20} height="20" rx="4" className={`chip ${g.phase}`} />
+            <rect
+              x={n.x + 10}
+              y={n.y + 46 + i * 24}
+              width={n.w - 20}
+              height="20"
+              rx="4"
+              className={`chip ${g.phase}`}
+            />
             <text x={n.x + 18} y={n.y + 60 + i * 24} className="chip-text">
               {cut(g.name, room)}
             </text>

@@ -4,10 +4,26 @@ import { useText } from '../i18n/context';
 type Color = NonNullable<LabelProps['status']>;
 
 const colors: Record<string, Color> = {
-  online: 'success', up: 'success', good: 'success', in_sync: 'success',
-  starting: 'info', stopping: 'info', copying: 'info', suspended: 'info', info: 'info',
-  suspect: 'warning', left: 'warning', outdated: 'warning', warn: 'warning',
-  failed: 'danger', 'start-failed': 'danger', 'stop-failed': 'danger', bad: 'danger', down: 'danger', split: 'danger', error: 'danger',
+  online: 'success',
+  up: 'success',
+  good: 'success',
+  in_sync: 'success',
+  starting: 'info',
+  stopping: 'info',
+  copying: 'info',
+  suspended: 'info',
+  info: 'info',
+  suspect: 'warning',
+  left: 'warning',
+  outdated: 'warning',
+  warn: 'warning',
+  failed: 'danger',
+  'start-failed': 'danger',
+  'stop-failed': 'danger',
+  bad: 'danger',
+  down: 'danger',
+  split: 'danger',
+  error: 'danger',
 };
 
 interface Props {

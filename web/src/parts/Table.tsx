@@ -51,11 +51,23 @@ export function Table<Row>({ label, columns, rows, keyOf, size = 25, none }: Pro
       </table>
       {pages > 1 && (
         <nav className="pager" aria-label={label}>
-          <Button variant="secondary" size="sm" isDisabled={page === 0} onClick={() => setAt(page - 1)} aria-label={t('common.previous')}>
+          <Button
+            variant="secondary"
+            size="sm"
+            isDisabled={page === 0}
+            onClick={() => setAt(page - 1)}
+            aria-label={t('common.previous')}
+          >
             ‹
           </Button>
           <span aria-live="polite">{t('common.page', { page: page + 1, pages, count: rows.length })}</span>
-          <Button variant="secondary" size="sm" isDisabled={page === pages - 1} onClick={() => setAt(page + 1)} aria-label={t('common.next')}>
+          <Button
+            variant="secondary"
+            size="sm"
+            isDisabled={page === pages - 1}
+            onClick={() => setAt(page + 1)}
+            aria-label={t('common.next')}
+          >
             ›
           </Button>
         </nav>

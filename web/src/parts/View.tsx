@@ -2,7 +2,17 @@ import { Card, CardBody, CardTitle, PageSection, Title } from '@patternfly/react
 import type { ReactNode } from 'react';
 
 // View is one view of the page: a title, what can be done, and what there is.
-export function View({ title, state, actions, children }: { title: string; state?: ReactNode; actions?: ReactNode; children: ReactNode }) {
+export function View({
+  title,
+  state,
+  actions,
+  children,
+}: {
+  title: string;
+  state?: ReactNode;
+  actions?: ReactNode;
+  children: ReactNode;
+}) {
   return (
     <PageSection>
       <header className="view-head">

@@ -1,0 +1,80 @@
+package console_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tasuki-ha/tasuki/internal/lab"
+	"github.com/tasuki-ha/tasuki/internal/lab/demo"
+)
+
+// TestLab signs in, watches the group move after a pull, reads why, stops, starts
+// and moves it, and changes the cluster file, all of it through the console.
+func TestLab(t *testing.T) {
+	need(t)
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: CI must run the lab tests as root")
+		}
+		t.Skip("needs root: namespaces")
+	}
+	l := up(t)
+	s := demo.Reference(l, "CLP-1")
+	must(t, s.Build(t.Context(), func(string) {}))
+	addUser(t, l, "CLP-1", "ann")
+	from, err := l.Namespace(t.Context(), "client")
+	must(t, err)
+	do := func(argv []string) error {
+		if len(argv) != 3 {
+			return fmt.Errorf("%v is no order", argv)
+		}
+		switch argv[0] {
+		case "pull":
+			return l.Pull(t.Context(), argv[1], argv[2])
+		case "plug":
+			return l.Plug(t.Context(), argv[1], argv[2])
+		}
+		return fmt.Errorf("%v is no order", argv)
+	}
+	drive(t, "lab.mjs", "PROXY="+proxy(t, from.DialContext), "CONTROL="+control(t, do), "NAME=ann", "PASSWORD="+password,
+		"FIRST=https://10.2.102.51:29003", "SECOND=https://10.2.102.52:29003")
+}
+
+// up starts the lab of the reference scenario with the program as it is built now.
+func up(t *testing.T) *lab.Lab {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "tasuki-test") // which machines see
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	program := filepath.Join(dir, "tasuki")
+	c := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/tasuki-ha/tasuki/cmd/tasuki")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("build the program: %v\n%s", err, out)
+	}
+	layout, err := lab.Shipped("reference")
+	must(t, err)
+	l, err := lab.Start(t.Context(), lab.Options{Layout: layout, Name: fmt.Sprintf("web%d", os.Getpid()), Binary: program, Attached: true})
+	must(t, err)
+	t.Cleanup(func() {
+		if err := l.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func addUser(t *testing.T, l *lab.Lab, machine, name string) {
+	t.Helper()
+	p, err := l.Run(t.Context(), lab.Cmd{Machine: machine, Stdin: strings.NewReader(password + "\n"), Stdout: os.Stderr, Stderr: os.Stderr,
+		Argv: []string{"tasuki", "user", "add", name, "--roles", "read,operate,configure,request,fence", "--password-stdin"}})
+	must(t, err)
+	if code, err := p.Wait(); err != nil || code != 0 {
+		t.Fatalf("the user could not be made: %d, %v", code, err)
+	}
+}

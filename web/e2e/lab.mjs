@@ -1,0 +1,213 @@
+// The reference scenario, seen and driven through the console.
+import { accessible, expect, lab, open, run, shot, signIn, step } from './browser.mjs';
+
+const first = process.env.FIRST; // the console of the node where the group is
+const second = process.env.SECOND;
+const within = 300; // milliseconds from an event to the screen
+
+// watch notes when a row of a table changes on the screen, by the clock that the
+// nodes have too.
+const watch = (page, key) =>
+  page.evaluate((key) => {
+    window.seen = [];
+    let last = '';
+    const look = () => {
+      const text = document.querySelector(`tr[data-key="${key}"]`)?.textContent ?? '';
+      if (text !== last) window.seen.push({ at: Date.now(), text });
+      last = text;
+    };
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+    look();
+  }, key);
+
+// shown returns how long after an event the row showed what it brought about.
+async function shown(page, code, text) {
+  const events = await page.evaluate(async () => (await fetch('/v1/events?newest=true&limit=200')).json());
+  const event = events.findLast((e) => e.code === code);
+  expect(event, `there is no event ${code}`);
+  const seen = await page.evaluate(() => window.seen);
+  const at = seen.find((s) => text.test(s.text) && s.at >= Date.parse(event.time) - 50);
+  expect(at, `${text} was never shown: ${JSON.stringify(seen)}`);
+  const took = at.at - Date.parse(event.time);
+  console.log(`           ${code} was on the screen after ${took} ms`);
+  expect(took <= within, `${code} was on the screen after ${took} ms, more than ${within}`);
+}
+
+const row = (page, text) => page.locator('tr[data-key="failover"]', { hasText: text }).first();
+const press = (scope, name) => scope.getByRole('button', { name, exact: true }).first().click();
+
+async function moveOn(page) {
+  await step('watch the group move when the cable is pulled', async () => {
+    await row(page, /Online.*CLP-1/).waitFor();
+    await watch(page, 'failover');
+    await lab('pull', 'bay7-esx', 'vmnic1');
+    await row(page, /Online.*CLP-2/).waitFor();
+  });
+  await shown(page, 'group-start-begun', /Starting/);
+  await shown(page, 'group-start-done', /Online.*CLP-2/);
+  await shot(page, 'moved');
+}
+
+async function goOn(page) {
+  await step('the page of the node that is cut off goes on at the other one', async () => {
+    await page.waitForURL(`${second}/groups/failover`);
+    await page.getByText('This is CLP-2 now').waitFor();
+    await page.getByRole('heading', { name: 'failover', level: 1 }).waitFor();
+  });
+  await shot(page, 'moved-on');
+}
+
+async function report(page) {
+  await step('open the report of the move', async () => {
+    await page
+      .getByRole('link', { name: /Detected an error in monitoring miiw-vmnic1/ })
+      .first()
+      .click();
+    await page.getByRole('heading', { name: 'Where the time went' }).waitFor();
+    const story = await page.locator('.story').innerText();
+    for (const part of ['exec', 'fip', 'CLP-1', 'CLP-2'])
+      expect(story.includes(part), `${part} is not in the report:\n${story}`);
+  });
+  await shot(page, 'report');
+  await accessible(page, 'report');
+}
+
+async function operate(page) {
+  await page.getByRole('link', { name: 'Groups', exact: true }).click();
+  await page.getByRole('link', { name: 'failover', exact: true }).click();
+  const head = page.locator('.view-head');
+  const state = (text) => head.getByText(text, { exact: true }).waitFor();
+  await state('Online');
+  await shot(page, 'group');
+  await accessible(page, 'group');
+  await step('stop the group', async () => {
+    await press(head, 'Stop');
+    await shot(page, 'ask');
+    await accessible(page, 'a question');
+    await press(page.getByRole('dialog'), 'Stop');
+    await state('Offline');
+  });
+  await step('start it', async () => {
+    await press(head, 'Start');
+    await page.getByRole('dialog').getByLabel('Start on').selectOption('CLP-2');
+    await press(page.getByRole('dialog'), 'Start');
+    await state('Online');
+  });
+  await step('move it', async () => {
+    await page.locator('.copies', { hasText: /In sync[\s\S]*In sync/ }).waitFor();
+    await press(head, 'Move');
+    await page.getByRole('dialog').getByLabel('Move to').selectOption('CLP-1');
+    await press(page.getByRole('dialog'), 'Move');
+    await page
+      .locator('dd', { hasText: /^CLP-1$/ })
+      .first()
+      .waitFor();
+    await state('Online');
+  });
+}
+
+async function configure(page) {
+  await page.getByRole('link', { name: 'Configuration', exact: true }).click();
+  const text = page.getByLabel('Cluster file', { exact: true });
+  const before = await text.inputValue();
+  await step('type an error', async () => {
+    await text.fill(before.replace('startup: auto', 'startupp: auto'));
+    await page.getByText(/1 problems/).waitFor();
+    const line = before.split('\n').findIndex((l) => l.includes('startup: auto')) + 1;
+    await page.getByRole('button', { name: new RegExp(`Line ${line}, column`) }).click();
+    expect(
+      (await page.getByRole('button', { name: 'Apply', exact: true }).count()) === 0,
+      'what is wrong can be applied',
+    );
+  });
+  await shot(page, 'config-error');
+  await accessible(page, 'configuration');
+  await step('correct it, and apply another change', async () => {
+    await text.fill(before.replace('comment: business', 'comment: important business'));
+    await page.getByText('The file can be applied.').waitFor();
+    await page.getByLabel('Note for the history').fill('it is important');
+    await shot(page, 'config-plan');
+    await press(page.locator('.view-head'), 'Apply');
+    await press(page.getByRole('dialog'), 'Apply');
+    await page.getByRole('row', { name: /it is important/ }).waitFor();
+  });
+  await step('roll back', async () => {
+    await page.getByRole('row').nth(2).getByRole('button', { name: 'Put into the editor' }).click();
+    await page.getByText('The file can be applied.').waitFor();
+    expect((await text.inputValue()) === before, 'the old text is another one');
+    await press(page.locator('.view-head'), 'Apply');
+    await press(page.getByRole('dialog'), 'Apply');
+    await page.getByRole('row', { name: /Version \d+ again/ }).waitFor();
+  });
+}
+
+async function everywhere(page, what) {
+  await step(`look at every view ${what}`, async () => {
+    for (const view of [
+      '',
+      'groups',
+      'nodes',
+      'nodes/CLP-2',
+      'monitors',
+      'mirrors',
+      'events',
+      'links',
+      'users',
+      'config',
+    ]) {
+      await page.goto(`${second}/${view}`);
+      await page.getByRole('heading', { level: 1 }).first().waitFor();
+      const wide = await page.evaluate(
+        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      );
+      expect(wide <= 0, `/${view} is ${wide} pixels too wide ${what}`);
+      await shot(page, `${what.replaceAll(' ', '-')}-${view.replace('/', '-') || 'overview'}`);
+      await accessible(page, `/${view} ${what}`);
+    }
+  });
+}
+
+await run(async () => {
+  const page = await open({ viewport: { width: 1440, height: 900 } }, [/status of 403/]);
+  await step('a wrong password is refused', async () => {
+    await signIn(page, second, process.env.NAME, 'wrong password');
+    await page
+      .getByText(/wrong|refused|not right/i)
+      .first()
+      .waitFor();
+  });
+  await shot(page, 'sign-in');
+  await accessible(page, 'sign-in');
+  await step('sign in', async () => {
+    await signIn(page, second);
+    await page.getByRole('heading', { name: 'Topology' }).waitFor();
+    await row(page, /Online/).waitFor();
+  });
+  await shot(page, 'overview');
+  await accessible(page, 'overview');
+
+  const other = await open({}, [/ERR_|Failed to load/]);
+  await signIn(other, `${first}/groups/failover`);
+  await other.getByRole('heading', { name: 'failover', level: 1 }).waitFor();
+
+  await moveOn(page);
+  await goOn(other);
+  await report(page);
+  await lab('plug', 'bay7-esx', 'vmnic1');
+  await operate(page);
+  await configure(page);
+
+  const phone = await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
+  await signIn(phone, second);
+  await phone.getByRole('heading', { name: 'Topology' }).waitFor();
+  await everywhere(phone, 'on a phone');
+  await everywhere(page, 'on a desk');
+  const dark = await open({ viewport: { width: 1280, height: 800 }, colorScheme: 'dark', locale: 'ja-JP' });
+  await dark.goto(second);
+  await dark.getByLabel('ユーザー名').fill(process.env.NAME);
+  await dark.getByLabel('パスワード').fill(process.env.PASSWORD);
+  await dark.getByRole('button', { name: 'サインイン' }).click();
+  await dark.getByRole('heading', { name: '構成図' }).waitFor();
+  await shot(dark, 'dark-japanese');
+  await accessible(dark, 'dark, in Japanese');
+});
