@@ -65,7 +65,7 @@ demo: build packages
 
 # The agents that internal/fence is tried with; they bring 97 MB of Python, so
 # nothing but the tests asks for them. The others are for the disks of labs.
-test: PACKAGES += fence-agents e2fsprogs xfsprogs fio libnbd-bin qemu-utils
+test: PACKAGES += curl fence-agents e2fsprogs xfsprogs fio libnbd-bin qemu-utils
 
 # The packages run one after the other, because the lab measures times; what
 # they need is built before that in parallel.

@@ -84,9 +84,10 @@ type ConfigText struct {
 
 // ConfigChange is a cluster file that is to take the place of version Base.
 type ConfigChange struct {
-	Text string `json:"text"`
-	Base uint64 `json:"base"` // 0: whatever is in force
-	Note string `json:"note,omitempty"`
+	ID   cluster.RequestID `json:"id,omitempty"` // the same id sent twice acts once; "" is a new one
+	Text string            `json:"text"`
+	Base uint64            `json:"base"` // 0: whatever is in force
+	Note string            `json:"note,omitempty"`
 }
 
 // ConfigPlan is what a change of the cluster file would do.

@@ -343,7 +343,7 @@ func (d *Daemon) ApplyConfig(ctx context.Context, author string, c api.ConfigCha
 		}
 		c.Base = now.Version
 	}
-	a, err := d.newAsk(admission.ConfigApply, "", "")
+	a, err := d.newAsk(admission.ConfigApply, c.ID, "")
 	if err != nil {
 		return api.Begun{}, err
 	}

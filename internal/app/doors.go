@@ -46,7 +46,7 @@ func (d *Daemon) listen(ctx context.Context) ([]func() error, error) {
 		ReadHeaderTimeout: 10 * time.Second, ErrorLog: quiet,
 	}
 	outside := &http.Server{
-		Handler: asCaller(d.away.calls(handler), d.whoCalls), TLSConfig: d.away.handshakes(d.ctx, d.id.ServerTLS(d.trust)),
+		Handler: asCaller(d.away.calls(handler), d.whoCalls), TLSConfig: d.away.handshakes(d.ctx, d.id.AnswerByAddress(d.id.ServerTLS(d.trust), d.browsedAt)),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: quiet,
 	}
 	return []func() error{

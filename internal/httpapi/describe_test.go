@@ -2,8 +2,11 @@ package httpapi_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,5 +115,44 @@ func TestVersions(t *testing.T) {
 		if got, text := callOn(t, h, httpapi.Caller{Kind: httpapi.Anonymous}, "GET "+path, ""); got != code || strings.HasPrefix(path, "/v2") && !strings.Contains(text, `"no-such-api-version"`) {
 			t.Error(path, got, text)
 		}
+	}
+}
+
+// operations is the table of all operations as docs/api.md has it.
+func operations(t *testing.T) string {
+	t.Helper()
+	type operation struct {
+		Role    string `json:"x-tasuki-role"`
+		Text    string `json:"description"`
+		Summary string `json:"summary"`
+	}
+	var spec struct {
+		Paths map[string]map[string]operation `json:"paths"`
+	}
+	if err := json.Unmarshal(description(t, false), &spec); err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for path, methods := range spec.Paths {
+		for method, op := range methods {
+			role := "`" + op.Role + "`"
+			if op.Role == "" {
+				role = strings.ToLower(op.Text[:1]) + strings.TrimSuffix(op.Text[1:], ".")
+			}
+			rows = append(rows, fmt.Sprintf("| `%s` | `%s` | %s | %s |\n", path, strings.ToUpper(method), role, op.Summary))
+		}
+	}
+	slices.Sort(rows)
+	return strings.Join(rows, "")
+}
+
+// The manual has each operation with its role.
+func TestManualHasAllOperations(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table := operations(t); !strings.HasSuffix(string(doc), "| --- | --- | --- | --- |\n"+table) {
+		t.Errorf("docs/api.md must end with:\n%s", table)
 	}
 }

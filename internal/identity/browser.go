@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -30,10 +31,27 @@ func (id *Identity) BrowserTLS(hosts func() []netip.Addr) *tls.Config {
 	}
 }
 
+// AnswerByAddress lets the server that c is of be called by address too, by
+// programs that compare it with the certificate: curl, and clients in other
+// languages. They are shown one that names the addresses and is the node's as
+// well, so that nodes and linked clusters who call the same port know it. Peers,
+// who ask for their own protocol, are shown the node's own.
+func (id *Identity) AnswerByAddress(c *tls.Config, hosts func() []netip.Addr) *tls.Config {
+	b, own := &browser{id: id, hosts: hosts, node: true}, c.GetCertificate
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if slices.Contains(hello.SupportedProtos, ProtocolPeer) {
+			return own(hello)
+		}
+		return b.current()
+	}
+	return c
+}
+
 // browser keeps the certificate for browsers.
 type browser struct {
 	id    *Identity
 	hosts func() []netip.Addr
+	node  bool // it is to be known as the node too
 
 	mu   sync.Mutex
 	m    *material // that it was made from
@@ -48,10 +66,10 @@ func (b *browser) current() (*tls.Certificate, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.cert != nil && b.m == m && slices.Equal(b.of, hosts) && b.cert.Leaf.NotAfter.Sub(now) > browserValidity/3 {
+	if b.cert != nil && b.m == m && slices.Equal(b.of, hosts) && (b.node || b.cert.Leaf.NotAfter.Sub(now) > browserValidity/3) {
 		return b.cert, nil
 	}
-	cert, err := m.forBrowsers(hosts, now)
+	cert, err := m.forBrowsers(hosts, b.node, now)
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate for browsers: %w", err)
 	}
@@ -59,7 +77,7 @@ func (b *browser) current() (*tls.Certificate, error) {
 	return cert, nil
 }
 
-func (m *material) forBrowsers(hosts []netip.Addr, now time.Time) (*tls.Certificate, error) {
+func (m *material) forBrowsers(hosts []netip.Addr, node bool, now time.Time) (*tls.Certificate, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, err
@@ -72,6 +90,11 @@ func (m *material) forBrowsers(hosts []netip.Addr, now time.Time) (*tls.Certific
 	}
 	if !strings.ContainsAny(string(m.node), "_") {
 		template.DNSNames = []string{strings.ToLower(string(m.node))}
+	}
+	if node {
+		// As long as the node's own: it may have been made when the clock was right.
+		template.NotBefore, template.NotAfter = m.cert.NotBefore, m.cert.NotAfter
+		template.URIs = []*url.URL{nodeURI(m.cluster, m.node)}
 	}
 	for _, h := range hosts {
 		template.IPAddresses = append(template.IPAddresses, net.IP(h.AsSlice()))

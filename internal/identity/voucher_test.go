@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -99,5 +101,38 @@ func TestBrowserCertificate(t *testing.T) {
 	cert, err := witness.BrowserTLS(func() []netip.Addr { return hosts }).GetCertificate(nil)
 	if err != nil || !cert.Leaf.Equal(witness.Certificate()) {
 		t.Errorf("a witness shows another certificate than its own: %v", err)
+	}
+}
+
+// Programs that know the authority and the address can call; nodes and linked
+// clusters know the node as before.
+func TestAnswerByAddress(t *testing.T) {
+	one, clk := newIdentity(t, "shop", "n1")
+	two := secondNode(t, one, "n2", false)
+	host, _ := newIdentity(t, "esx", "esx")
+	host.clock = clk.time
+	trust := func() []Trusted { return []Trusted{{Link: "esx", CA: host.CA()}} }
+	server := func() *tls.Config {
+		return one.AnswerByAddress(one.ServerTLS(trust), func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("10.0.0.1")} })
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(one.CA())
+	right := clk.now
+	curl := func(address string) *tls.Config {
+		return &tls.Config{RootCAs: pool, ServerName: address, Time: func() time.Time { return right }}
+	}
+	for name, client := range map[string]*tls.Config{
+		"curl": curl("10.0.0.1"), "peer": two.PeerTLS("n1"), "link": host.APITLS([]*x509.Certificate{one.CA()}, "shop", "n1"),
+	} {
+		if got := shake(t, server(), client); got.clientErr != nil || got.serverErr != nil {
+			t.Errorf("%s: %v, %v", name, got.clientErr, got.serverErr)
+		}
+	}
+	if got := shake(t, server(), curl("10.0.0.2")); got.clientErr == nil {
+		t.Error("it answers for an address that is not its own")
+	}
+	clk.now = right.AddDate(-30, 0, 0)
+	if got := shake(t, server(), curl("10.0.0.1")); got.clientErr != nil {
+		t.Error("while its clock is wrong:", got.clientErr)
 	}
 }
