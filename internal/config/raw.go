@@ -55,7 +55,7 @@ type rawLevel = rawList[rawStep]
 type rawStep struct {
 	src
 	Device rawText     `yaml:"device" need:"true" is:"name" doc:"one of fences"`
-	Plug   rawText     `yaml:"plug" is:"line" doc:"what the device calls the node: an outlet, the name of a guest" unless:"the name of the node"`
+	Plug   rawText     `yaml:"plug" is:"line" doc:"what the device calls the node: a power socket, the name of a guest" unless:"the name of the node"`
 	Delay  rawDuration `yaml:"delay" range:"0s..5m" default:"0s" doc:"how long to wait before it; where each of two nodes may force the other off, the one with the delay survives"`
 }
 

@@ -121,7 +121,8 @@ func (s *stream) connect(ctx context.Context) error {
 	}
 	if s.c.Network == "tls" {
 		if c, err = s.secure(ctx, c); err != nil {
-			return errors.Join(fmt.Errorf("reach syslog: %w", err), tcp.Close())
+			_ = tcp.Close()
+			return fmt.Errorf("reach syslog: %w", err)
 		}
 	}
 	s.conn = &connection{Conn: c, tcp: tcp, gone: make(chan struct{})}
