@@ -1,4 +1,4 @@
-import { api, answer, asProblem, own, Problem } from './api/client';
+import { asProblem, own, Problem } from './api/client';
 import type { Elsewhere, Event, Status } from './api/types';
 import { Reader } from './model/sse';
 
@@ -37,6 +37,7 @@ export class Live {
   private latest = ''; // the id of the event that came last
   private tickets: ReturnType<typeof setInterval> | undefined;
   private ticket: string | null = null;
+  private missed = 0; // questions in a row that the node has not answered
   private holds = 0;
 
   constructor(private readonly hooks: Hooks) {}
@@ -87,9 +88,8 @@ export class Live {
   }
 
   private async run(): Promise<void> {
-    let missed = 0;
     while (!this.end.signal.aborted) {
-      if (missed === 0) {
+      if (this.missed === 0) {
         try {
           await this.follow();
         } catch (e) {
@@ -101,13 +101,15 @@ export class Live {
         }
         if (this.view.connection === 'live') this.change({ connection: 'connecting' });
       }
-      if (await this.answers('/ping', 'same-origin')) missed = 0;
-      else if (++missed >= 2) {
-        if (this.view.connection !== 'gone') this.change({ connection: 'gone', other: null });
+      const asked = this.answers('/ping', 'same-origin');
+      if (this.missed >= 2) await this.look(); // meanwhile
+      if (await asked) this.missed = 0;
+      else if (++this.missed === 2) {
+        this.change({ connection: 'gone', other: null });
         await this.look();
       }
-      if (missed === 0 && this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
-      if (missed !== 1) await new Promise((done) => setTimeout(done, again));
+      if (this.missed === 0 && this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
+      if (this.missed !== 1) await new Promise((done) => setTimeout(done, again));
     }
   }
 
@@ -139,7 +141,10 @@ export class Live {
       void this.answers('/ping', 'same-origin').then((yes) => {
         asking = false;
         if (yes) heard = Date.now();
-        else stop();
+        else {
+          this.missed = 1;
+          stop();
+        }
       });
     }, again);
     try {
@@ -173,7 +178,7 @@ export class Live {
   // fill reads the newest events, where the stream begins or has left some out.
   private async fill(anew = false): Promise<void> {
     if (this.latest !== '' && !anew) return;
-    const events = await answer(api.GET('/v1/events', { params: { query: { newest: true, limit: 500 } } }));
+    const events = await own<Event[] | null>('GET', '/v1/events?newest=true&limit=500');
     this.add(events ?? []);
   }
 

@@ -154,16 +154,14 @@ function mirrors(s: Status, nodes: NodeBox[]): MirrorWire[] {
     const copying = m.copies?.find((c) => c.state === 'copying');
     const good = m.copies?.every((c) => c.state === 'in_sync');
     const [x1, x2] = [a.x + a.w / 2, b.x + b.w / 2];
-    const [y1, y2] = [a.y + a.h, b.y + b.h];
-    const low = Math.max(y1, y2) + 14;
-    out.push({
-      name: m.name,
-      path: `M${x1} ${y1} L${x1} ${low} L${x2} ${low} L${x2} ${y2}`,
-      x: (x1 + x2) / 2,
-      y: low,
-      state: good ? 'ok' : copying ? 'busy' : 'bad',
-      text: copying ? `${m.name} ${Math.floor(copying.percent ?? 0)} %` : m.name,
-    });
+    const low = a.y + a.h + 14;
+    const state = good ? 'ok' : copying ? 'busy' : 'bad';
+    const text = copying ? `${m.name} ${Math.floor(copying.percent ?? 0)} %` : m.name;
+    const beside = a.y === b.y;
+    const path = beside
+      ? `M${x1} ${a.y + a.h} L${x1} ${low} L${x2} ${low} L${x2} ${b.y + b.h}`
+      : `M${x1} ${a.y + a.h} L${x1} ${low} L${x2} ${low} L${x2} ${b.y}`;
+    out.push({ name: m.name, path, x: beside ? (x1 + x2) / 2 : x1 + 24, y: low, state, text });
   }
   // Of many mirror disks between the same rows the first few can be read.
   return out.slice(0, 8);

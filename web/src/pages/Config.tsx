@@ -61,8 +61,11 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
   };
   const show = (p: FileProblem) => {
     const at = offsetOf(draft.text, p.line, p.column);
-    editor.current?.focus();
-    editor.current?.setSelectionRange(at, at + 1);
+    const el = editor.current;
+    if (!el) return;
+    el.focus();
+    el.setSelectionRange(at, at + 1);
+    el.scrollTop = (el.scrollHeight / draft.text.split('\n').length) * Math.max(0, p.line - 6);
   };
   const apply = {
     label: t('config.apply'),
@@ -115,16 +118,25 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
           />
         </Part>
         <Part title={t('config.changes')}>
-          <div aria-live="polite" data-check={check.busy ? 'busy' : check.problems.length > 0 ? 'bad' : 'good'}>
+          <div
+            className="checks"
+            aria-live="polite"
+            data-check={check.busy ? 'busy' : check.problems.length > 0 ? 'bad' : 'good'}
+          >
             {!changed && <p className="quiet">{t('config.same')}</p>}
             {check.busy && <p className="quiet">{t('config.checking')}</p>}
-            <Problems list={check.problems} show={show} />
+            <Problems
+              list={check.problems}
+              show={show}
+              title={t('config.problems', { n: check.problems.length })}
+              variant="danger"
+            />
             {check.other && (
               <Alert isInline variant="danger" title={check.other.message}>
                 {check.other.hint}
               </Alert>
             )}
-            {changed && check.plan && <Plan plan={check.plan} />}
+            {changed && check.plan && <Plan plan={check.plan} show={show} />}
           </div>
           {changed && check.good && (
             <label className="note">
@@ -182,11 +194,18 @@ function useSettled<T>(value: T, after: number): T {
   return settled;
 }
 
-function Problems({ list, show }: { list: readonly FileProblem[]; show: (p: FileProblem) => void }) {
+interface ProblemsProps {
+  list: readonly FileProblem[];
+  title: string;
+  variant: 'danger' | 'warning';
+  show: (p: FileProblem) => void;
+}
+
+function Problems({ list, title, variant, show }: ProblemsProps) {
   const { t } = useText();
   if (list.length === 0) return null;
   return (
-    <Alert isInline variant="danger" title={t('config.problems', { n: list.length })}>
+    <Alert isInline variant={variant} title={title}>
       <ul className="lines problems">
         {list.map((p, i) => (
           <li key={i}>
@@ -203,7 +222,7 @@ function Problems({ list, show }: { list: readonly FileProblem[]; show: (p: File
   );
 }
 
-function Plan({ plan }: { plan: ConfigPlan }) {
+function Plan({ plan, show }: { plan: ConfigPlan; show: (p: FileProblem) => void }) {
   const { t } = useText();
   return (
     <>
@@ -214,15 +233,12 @@ function Plan({ plan }: { plan: ConfigPlan }) {
       ) : (
         <Alert isInline variant="success" title={t('config.good')} />
       )}
-      {(plan.warnings ?? []).length > 0 && (
-        <Alert isInline variant="warning" title={t('config.warnings')}>
-          <ul className="lines">
-            {plan.warnings?.map((w) => (
-              <li key={w}>{w}</li>
-            ))}
-          </ul>
-        </Alert>
-      )}
+      <Problems
+        list={problemsOf((plan.warnings ?? []).join('\n'))}
+        show={show}
+        title={t('config.warnings')}
+        variant="warning"
+      />
       <ul className="lines changes">
         {(plan.changes ?? []).length === 0 && <li className="quiet">{t('config.changes.none')}</li>}
         {plan.changes?.map((c) => (
