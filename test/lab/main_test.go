@@ -76,9 +76,10 @@ func quiet(string) {}
 
 var labs atomic.Int32
 
-// up starts a lab of its own for this test. When the test ends it is taken
-// down, after the daemons' own logs were searched for what must never be there.
-func up(t *testing.T, layout string) *lab.Lab {
+// up starts a lab of its own for this test, of a shipped layout that edits may change.
+// When the test ends it is taken down, after the daemons' own logs were searched for
+// what must never be there.
+func up(t *testing.T, layout string, edits ...func(*lab.Layout)) *lab.Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -88,6 +89,9 @@ func up(t *testing.T, layout string) *lab.Lab {
 	}
 	l, err := lab.Shipped(layout)
 	must(t, err)
+	for _, edit := range edits {
+		edit(l)
+	}
 	name := fmt.Sprintf("t%d-%d", os.Getpid(), labs.Add(1))
 	got, err := lab.Start(t.Context(), lab.Options{Layout: l, Name: name, Binary: program, Service: daemon, Attached: true})
 	must(t, err)

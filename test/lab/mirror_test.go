@@ -36,9 +36,9 @@ quarantine: {failures: 0}
 
 // mirrored is a cluster whose group is active and in sync, and a client that
 // writes to it all the time.
-func mirrored(t *testing.T, file string) (*demo.Stage, *demo.Writing) {
+func mirrored(t *testing.T, file string, edits ...func(*lab.Layout)) (*demo.Stage, *demo.Writing) {
 	t.Helper()
-	s := mirrorStage(t, file)
+	s := mirrorStage(t, file, edits...)
 	from, err := s.Lab.Namespace(t.Context(), s.Client)
 	must(t, err)
 	w, err := s.Write(t.Context(), 8, from.DialContext)
@@ -47,9 +47,9 @@ func mirrored(t *testing.T, file string) (*demo.Stage, *demo.Writing) {
 	return s, w
 }
 
-func mirrorStage(t *testing.T, file string) *demo.Stage {
+func mirrorStage(t *testing.T, file string, edits ...func(*lab.Layout)) *demo.Stage {
 	t.Helper()
-	l := up(t, "witness")
+	l := up(t, "witness", edits...)
 	s := &demo.Stage{Lab: l, Guests: []string{"n1", "n2", "w"}, Client: "client", URL: "http://10.20.1.50/", Group: "g", Resource: "web", Mirror: true}
 	for _, m := range []string{"n1", "n2"} {
 		must(t, s.Scripts(t.Context(), m))

@@ -56,8 +56,11 @@ func keeper(ctx context.Context, dir string, log *slog.Logger) error {
 		log.Info("the mirror disk is kept by another process", "directory", dir)
 		return nil
 	}
+	// The kernel means the thread that started a process when it speaks of its parent;
+	// and what harden says of memory that is freed is of a thread, and of the processes
+	// that it starts: so all threads of the serving process have it.
+	runtime.LockOSThread()
 	harden(log)
-	runtime.LockOSThread() // the kernel means the thread that started a process when it speaks of its parent
 	return keep.Run(ctx, keep.Options{Log: log, Command: func() *exec.Cmd {
 		c := exec.Command("/proc/self/exe", "mirror", "serve", dir)
 		c.Stderr = os.Stderr
