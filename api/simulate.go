@@ -48,6 +48,7 @@ type SimStep struct {
 	Resource cluster.ResourceName `json:"resource,omitempty"`
 	Text     string               `json:"text"`
 	Why      string               `json:"why,omitempty"`
+	Took     time.Duration        `json:"took,omitempty"` // of a step of a resource
 	// Limit is how long a start or a stop may take; Known says that the time
 	// assumed for it is how long it took last.
 	Limit time.Duration `json:"limit,omitempty"`

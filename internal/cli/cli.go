@@ -81,7 +81,7 @@ func (p *program) root() *cobra.Command {
 	// The default in the texts is the same wherever they are made.
 	root.PersistentFlags().StringVar(&p.socket, "socket", paths.At("").Socket(), "the door of the local daemon; TASUKI_SOCKET sets it too")
 	p.socket = cmp.Or(os.Getenv("TASUKI_SOCKET"), p.dirs.Socket())
-	root.AddCommand(p.status(), p.group(), p.node(), p.maintenance(), p.monitor(), p.mirror(), p.fence(), p.guest(), p.request(), p.event(), p.explain(), p.simulate(), p.config(),
+	root.AddCommand(p.status(), p.group(), p.node(), p.maintenance(), p.monitor(), p.mirror(), p.fence(), p.guest(), p.request(), p.event(), p.explain(), p.simulate(), p.drill(), p.config(),
 		p.init(), p.join(), p.user(), p.token(), p.api(), p.link(), p.log(), p.linkNames(), p.daemon(), p.witness(), p.man())
 	root.AddCommand(p.hooks.Lab...)
 	root.InitDefaultHelpCmd()

@@ -101,11 +101,10 @@ func (p *program) beginning(ctx context.Context, a asking) (api.Snapshot, error)
 // foresee asks what would happen.
 func (p *program) foresee(ctx context.Context, a asking, snap api.Snapshot) (api.Simulation, error) {
 	q := whatif.Question{Snapshot: snap, Fate: map[whatif.Step]whatif.Suppose{}, Mute: map[cluster.NodeName][]netip.Addr{}}
-	f, errs := config.Parse("cluster file", []byte(snap.Config))
-	if len(errs) > 0 {
-		return api.Simulation{}, &api.Error{Code: "other-version", Message: "the cluster file in force cannot be read by this program: the daemon is of another version", Hint: "tasuki status shows its version"}
+	f, err := readable(snap)
+	if err != nil {
+		return api.Simulation{}, err
 	}
-	var err error
 	if a.file == "" {
 		if q.Took, err = p.took(ctx); err != nil {
 			return api.Simulation{}, err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,15 +122,25 @@ func (s *stage) leads() bool {
 	return slices.ContainsFunc(s.alive(), func(n *actor) bool { return n.machine.Status().Leader == n.name })
 }
 
+// StepOf returns a line of the log as a step; after is when it was written.
+func StepOf(e api.Event, after time.Duration) api.SimStep {
+	x := api.SimStep{After: after, Node: e.Node, Level: e.Level, Code: e.Code, Text: e.Text, Why: e.Fields["why"],
+		Group: cluster.GroupName(e.Fields["group"]), Resource: cluster.ResourceName(e.Fields["resource"])}
+	if ms, err := strconv.Atoi(e.Fields["took_ms"]); err == nil && x.Resource != "" {
+		x.Took = time.Duration(ms) * time.Millisecond
+	}
+	return x
+}
+
 func (s *stage) stepOf(l line, began time.Duration) api.SimStep {
-	x := api.SimStep{After: l.at - began, Node: l.Node, Level: l.Level, Code: l.Code, Text: l.Text, Why: l.Fields["why"],
-		Group: cluster.GroupName(l.Fields["group"]), Resource: cluster.ResourceName(l.Fields["resource"])}
+	x := StepOf(l.Event, l.at-began)
 	what := map[string]string{"resource-started": Start, "resource-stopped": Stop, "resource-forced": Force}[l.Code]
 	g := s.file.Group(x.Group)
 	if what == "" || g == nil || g.Resource(x.Resource) == nil {
 		return x
 	}
 	if x.Known = s.known[Step{x.Resource, what}]; !x.Known {
+		x.Took = 0
 		x.Text = strings.Replace(x.Text, fmt.Sprintf(" (%d ms)", quick.Milliseconds()), "", 1)
 	}
 	switch r := g.Resource(x.Resource); what {
