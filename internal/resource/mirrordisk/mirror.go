@@ -32,7 +32,7 @@ const (
 	answerLimit = 10 * time.Second      // of what a process can answer at once
 	lookEvery   = 5 * time.Second       // how often a process is asked for its status
 	missedAfter = 3 * time.Second       // how long a process may be out of reach before that is told
-	absentAfter = 10 * time.Second      // and that of an active copy before it has failed
+	absentAfter = 10 * time.Second      // and that of an active copy, beyond its io_timeout, before it has failed
 	mostNotices = 64                    // that wait to be told; more are lost
 )
 

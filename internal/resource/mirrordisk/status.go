@@ -53,7 +53,11 @@ func (m *mirror) missed(since time.Duration) {
 	m.note(control.Status{Apart: why})
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if since > m.d.absent && !m.absent && m.active != nil {
+	limit := m.d.absent
+	if m.spec != nil {
+		limit += m.spec.IOTimeout // the next process may be waiting for the disk
+	}
+	if since > limit && !m.absent && m.active != nil {
 		m.absent, m.failure = true, why
 		m.signal()
 	}
