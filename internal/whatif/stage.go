@@ -300,16 +300,17 @@ func (s *stage) operate(n *actor, op engine.Operation) {
 	if op.Op.Start && !fails {
 		delete(n.harmless, op.Group.Name)
 	}
+	k := key(op.Group.Name, op.Op.Resource)
+	if !op.Op.Start {
+		n.stopping[k] = true
+		s.look()
+	}
 	s.waits++
 	if f.Hangs { // the machine gives it up in its time
 		s.after(op.Op.Limit(op.Group.Resource(op.Op.Resource))+hangs, func() { s.waits-- })
 		return
 	}
-	m, k, took := n.machine, key(op.Group.Name, op.Op.Resource), max(f.Takes, quick)
-	if !op.Op.Start {
-		n.stopping[k] = true
-		s.look()
-	}
+	m, took := n.machine, max(f.Takes, quick)
 	s.after(took, func() {
 		s.waits--
 		if n.machine != m {
