@@ -102,12 +102,12 @@ func (d *Daemon) showsToken(r *http.Request, c httpapi.Caller) httpapi.Caller {
 	if !shown {
 		return c
 	}
-	a, good := d.bearer(r.Context(), strings.TrimSpace(text))
+	id, a, good := d.bearer(r.Context(), strings.TrimSpace(text))
 	if !good {
 		c.Stale = true
 		return c
 	}
-	c.Kind, c.Name, c.Roles = httpapi.Token, a.Name, a.Roles
+	c.Kind, c.Name, c.Roles, c.Token = httpapi.Token, a.Name, a.Roles, id
 	return c
 }
 

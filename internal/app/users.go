@@ -236,15 +236,14 @@ func (d *Daemon) RemoveAccess(ctx context.Context, c httpapi.Caller, id string) 
 	return api.Begun{Text: ans.Text}, orNil(no)
 }
 
-// bearer returns who shows this access token, if it is good now.
-func (d *Daemon) bearer(ctx context.Context, text string) (state.Access, bool) {
+// bearer returns the access token of that text, if it is good now.
+func (d *Daemon) bearer(ctx context.Context, text string) (id string, a state.Access, good bool) {
 	id, secret, err := identity.ParseAccess(text)
 	if err != nil {
-		return state.Access{}, false
+		return "", a, false
 	}
-	var a state.Access
 	if err := d.inspect(ctx, func(m *engine.Machine) { a = m.State().Accesses[id] }); err != nil {
-		return state.Access{}, false
+		return "", a, false
 	}
-	return a, identity.IsAccess(secret, a.SHA256) && time.Now().Before(a.Expires)
+	return id, a, identity.IsAccess(secret, a.SHA256) && time.Now().Before(a.Expires)
 }

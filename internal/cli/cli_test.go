@@ -87,7 +87,7 @@ func backend(dir string) (*httpapitest.Backend, error) {
 		Result:  api.PlanResult{ID: "p1", Group: "g", Ended: true, OK: true, Text: "it runs on n2"},
 	}
 	var events []api.Event
-	for name, into := range map[string]any{"state.json": &b.State, "events.json": &events, "answers.json": &b.Answers, "refusal.json": &b.Refusal, "result.json": &b.Result, "guests.json": &b.GuestList, "files.json": &b.FileList} {
+	for name, into := range map[string]any{"state.json": &b.State, "events.json": &events, "answers.json": &b.Answers, "refusal.json": &b.Refusal, "result.json": &b.Result, "guests.json": &b.GuestList, "users.json": &b.UserList, "accesses.json": &b.AccessList, "files.json": &b.FileList} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			continue

@@ -33,6 +33,7 @@ type Caller struct {
 	Link  cluster.LinkName
 	Name  string         // for the log: the node, the cluster, the user, what the token is for, or "root"
 	Roles []cluster.Role // of a user or token
+	Token string         // the id of the access token that it showed
 	Addr  netip.Addr
 	Stale bool // it showed an access token that is not good, and so is anonymous
 }

@@ -29,6 +29,9 @@ func (s *server) follow(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		case <-tick.C:
+			if !s.still(r.Context()) {
+				return
+			}
 			if _, err := w.Write([]byte("\n")); err != nil {
 				return
 			}

@@ -26,6 +26,7 @@ const (
 	maxStreams   = 64                     // that go on at once
 	maxBacklog   = 1000                   // events that a client can have missed, and get
 	retryAfter   = time.Second            // when a client that was cut off comes back
+	mayEvery     = 5 * time.Second        // how often it is looked whether the caller still may
 )
 
 // Names of what is pushed.
@@ -194,12 +195,18 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	look := time.NewTimer(0)
 	defer look.Stop()
+	recheck := time.NewTicker(mayEvery)
+	defer recheck.Stop()
 	var latest glance
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return
+		case <-recheck.C:
+			if !s.still(ctx) {
+				return
+			}
 		case e, open := <-events:
 			if !open || e.ID == "" {
 				return

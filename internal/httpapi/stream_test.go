@@ -84,6 +84,10 @@ func (r *reader) all(name string) (out []pushed) {
 
 // watch begins a stream; the channel is closed when the daemon has ended it.
 func watch(ctx context.Context, h http.Handler, r *reader, after string) <-chan struct{} {
+	return watchAs(ctx, h, r, httpapi.Caller{Kind: httpapi.Local}, after)
+}
+
+func watchAs(ctx context.Context, h http.Handler, r *reader, c httpapi.Caller, after string) <-chan struct{} {
 	r.header = http.Header{}
 	done := make(chan struct{})
 	req := httptest.NewRequest("GET", "/v1/stream", nil)
@@ -92,7 +96,7 @@ func watch(ctx context.Context, h http.Handler, r *reader, after string) <-chan 
 	}
 	go func() {
 		defer close(done)
-		h.ServeHTTP(r, req.WithContext(httpapi.WithCaller(ctx, httpapi.Caller{Kind: httpapi.Local})))
+		h.ServeHTTP(r, req.WithContext(httpapi.WithCaller(ctx, c)))
 	}()
 	return done
 }
@@ -227,6 +231,38 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		synctest.Wait()
 		b.Happen(api.Event{}) // stands for what was missed
 		<-done
+	})
+}
+
+// Who may not read any more is cut off: the user lost the role, the token is gone.
+func TestStreamEndsWithTheRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &httpapitest.Backend{UserList: []api.User{{Name: "ann", Roles: []cluster.Role{cluster.RoleOperate}}, {Name: "bob", Roles: cluster.Roles()}},
+			AccessList: []api.Access{{ID: "good", Expires: time.Now().Add(time.Hour)}, {ID: "old", Expires: time.Now().Add(time.Second)}}}
+		h := httpapi.New(b, "test")
+		ctx, cancel := context.WithCancel(t.Context())
+		ends := func(c httpapi.Caller) bool {
+			c.Roles = []cluster.Role{cluster.RoleRead} // when the stream began
+			done := watchAs(ctx, h, &reader{}, c, "")
+			<-time.After(time.Minute)
+			select {
+			case <-done:
+				return true
+			default:
+				return false
+			}
+		}
+		for who, want := range map[string]bool{"ann": true, "bob": false, "gone": true} {
+			if got := ends(httpapi.Caller{Kind: httpapi.User, Name: who}); got != want {
+				t.Errorf("the stream of %s has ended: %v", who, got)
+			}
+		}
+		for token, want := range map[string]bool{"good": false, "old": true, "gone": true} {
+			if got := ends(httpapi.Caller{Kind: httpapi.Token, Token: token}); got != want {
+				t.Errorf("the stream with token %s has ended: %v", token, got)
+			}
+		}
+		cancel()
 	})
 }
 

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
@@ -79,6 +81,20 @@ func (s *server) knowing() {
 	register(s, configure, "DELETE", "/v1/access-tokens/{id}", "access-token-remove", "Remove an access token", func(ctx context.Context, i *accessIn) (*body[api.Begun], error) {
 		return answer(s.b.RemoveAccess(ctx, CallerOf(ctx), i.ID))
 	})
+}
+
+// still says whether the caller of an answer without an end may go on reading: a
+// user or access token may be gone, or have lost the role, since it began.
+func (s *server) still(ctx context.Context) bool {
+	switch c := CallerOf(ctx); c.Kind {
+	case User:
+		u, err := s.b.User(ctx, cluster.UserName(c.Name))
+		return err == nil && slices.Contains(u.Roles, cluster.RoleRead)
+	case Token:
+		list, err := s.b.Accesses(ctx)
+		return err == nil && slices.ContainsFunc(list, func(a api.Access) bool { return a.ID == c.Token && time.Now().Before(a.Expires) })
+	}
+	return true
 }
 
 // CallerUser is the caller that a door makes of a user who signed in there.
