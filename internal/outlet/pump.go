@@ -48,7 +48,7 @@ func (x *Outlets) begin(ctx context.Context, c config.Outlet) *pump {
 	ctx, end := context.WithCancel(ctx)
 	p := &pump{x: x, c: c, sink: x.make(c), wake: make(chan struct{}, 1), end: end, done: make(chan struct{}),
 		state: api.Outlet{Name: c.Name, Kind: string(c.Kind), To: c.String(), Works: true, Since: time.Now()}}
-	lost := p.load(ctx)
+	lost := p.load()
 	go p.run(ctx, lost)
 	p.poke()
 	return p
@@ -56,22 +56,17 @@ func (x *Outlets) begin(ctx context.Context, c config.Outlet) *pump {
 
 // load reads where the outlet stood. It returns why that is not known where it
 // should be.
-func (p *pump) load(ctx context.Context) error {
+func (p *pump) load() error {
 	now := p.x.o.Journal.Next() - 1
 	cur, err := readCursor(p.x.o.Dir, p.c.Name)
-	switch {
-	case err == nil:
-		p.saved = cur
-		if cur.Passed > now { // the journal was lost, and numbers anew
-			cur.Passed, cur.Holes = now, nil
-		}
-	case isNew(err):
-		cur, err = cursor{Passed: now}, nil
-	default:
-		cur = cursor{Passed: now}
+	if isNew(err) {
+		p.cur, err = cursor{Passed: now}, nil
+	} else if err != nil {
+		p.cur = cursor{Passed: now}
+	} else if p.cur = cur; cur.Passed > now { // the journal was lost, and numbers anew
+		p.cur.Passed, p.cur.Holes = now, nil
 	}
-	p.cur = cur
-	p.save(ctx)
+	p.write() // where it begins must be known however soon the node dies
 	return err
 }
 
@@ -294,19 +289,21 @@ func (p *pump) save(ctx context.Context) bool {
 		}
 		return false
 	}
-	p.mu.Lock()
+	if !reflect.DeepEqual(p.cur, p.saved) {
+		p.write()
+	}
+	return true
+}
+
+// write makes the cursor durable.
+func (p *pump) write() {
 	cur := p.cur
 	cur.Holes = slices.Clone(cur.Holes)
-	p.mu.Unlock()
-	if reflect.DeepEqual(cur, p.saved) {
-		return true
-	}
 	if err := cur.write(p.x.o.Dir, p.c.Name); err != nil {
 		p.x.o.Log.Error("what an outlet has delivered cannot be noted", "error", err)
-		return true
+		return
 	}
 	p.saved = cur
-	return true
 }
 
 // look returns how the outlet does.

@@ -220,6 +220,25 @@ func TestInOrder(t *testing.T) {
 	}
 }
 
+// A node that dies right after it got its first outlet still knows where that began.
+func TestBeginIsKept(t *testing.T) {
+	r := &receiver{hang: true}
+	n := start(t, t.TempDir(), func(config.Outlet) sink { return r })
+	n.outlets.wait.save = time.Hour
+	f := with(t, journalOnly)
+	n.follow(f) // before the first event ever
+	if c, err := readCursor(n.outlets.o.Dir, "log"); err != nil || c.Passed != 0 {
+		t.Fatal(c, err)
+	}
+	n.happen(3)
+	if err := n.journal.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	r.set(false, nil)
+	n.restart(f)
+	until(t, "3 events", func() bool { return len(r.deliveries()) == 3 })
+}
+
 // After a crash what was delivered since the cursor was written comes again, with
 // the same numbers, and nothing is left out.
 func TestAtLeastOnce(t *testing.T) {

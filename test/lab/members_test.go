@@ -77,9 +77,13 @@ func TestTwoAndAWitness(t *testing.T) {
 }
 
 // Three nodes: the active one crashes, then the next; the last one alone is no
-// majority and must not run anything.
+// majority and must not run anything. It still says how things are. What each node
+// wrote reaches its outlet, also over a crash.
 func TestThreeNodes(t *testing.T) {
-	s := built(t, "three", threeFile, "n1", "n2", "n3")
+	s := built(t, "three", threeFile+outletTold, "n1", "n2", "n3")
+	tell(t, s, "n1", "n2", "n3")
+	tells(t, scraped(t, s, "n2"), `tasuki_leader_known{cluster="three"} 1`, `tasuki_group_owner{cluster="three",group="g",node="n1"} 1`,
+		`tasuki_direction_up{cluster="three",from="n1",network="1",to="n2"} 1`, `tasuki_heartbeat_delay_seconds_count{cluster="three",from="n1",network="1",to="n2"} `)
 	must(t, s.Lab.Kill(t.Context(), "n1"))
 	activeOn(t, s, "n2")
 	must(t, s.Lab.Kill(t.Context(), "n2"))
@@ -87,6 +91,7 @@ func TestThreeNodes(t *testing.T) {
 		st, err := s.Status(t.Context(), "n3")
 		return err == nil && !st.Quorum, nil
 	}))
+	tells(t, scraped(t, s, "n3"), `tasuki_engine_answers{cluster="three"} 1`, `tasuki_leader_known{cluster="three"} 0`, `tasuki_votes{cluster="three"} 3`)
 	for end := time.After(3 * time.Second); ; {
 		if got := s.Active(t.Context(), "n3"); got != "" && got != "n2" {
 			t.Fatalf("a minority runs the group on %s", got)
@@ -111,6 +116,9 @@ func TestThreeNodes(t *testing.T) {
 		st, err := s.Status(t.Context(), "n1")
 		return err == nil && everyNode(st, isUp), nil
 	}))
+	for _, n := range []string{"n1", "n2", "n3"} {
+		hasTold(t, s, n)
+	}
 }
 
 func TestOneNode(t *testing.T) {
