@@ -281,3 +281,38 @@ func TestDocsAreCurrent(t *testing.T) {
 		t.Errorf("%s is not current; write it with: go generate ./internal/metrics", docsFile)
 	}
 }
+
+// BenchmarkBeat is what a heartbeat costs more because it is measured.
+func BenchmarkBeat(b *testing.B) {
+	s := newSet(func(time.Duration) Look { return Look{} })
+	beat := beatOf(engine.Now())
+	for b.Loop() {
+		s.Beat("b", 0, beat)
+	}
+}
+
+// BenchmarkScrape is a scrape of a node that owns half of 500 groups and watches
+// with 2,000 monitors, without the look at the daemon.
+func BenchmarkScrape(b *testing.B) {
+	look := busy()
+	for i := range 500 {
+		owner := []cluster.NodeName{"a", "b"}[i%2]
+		g := api.Group{Name: cluster.GroupName(fmt.Sprintf("g%d", i)), Phase: cluster.PhaseOnline, Owner: owner, Nodes: []cluster.NodeName{"a", "b"}}
+		for r := range 4 {
+			g.Resources = append(g.Resources, api.Resource{Name: cluster.ResourceName(fmt.Sprintf("r%d-%d", i, r)), Kind: "exec", State: cluster.ResourceOnline})
+		}
+		look.Status.Groups = append(look.Status.Groups, g)
+	}
+	for i := range 2000 {
+		look.Status.Monitors = append(look.Status.Monitors, api.Monitor{Name: cluster.MonitorName(fmt.Sprintf("m%d", i)), Kind: "custom",
+			Nodes: []api.MonitorOnNode{{Node: "a", Verdict: cluster.VerdictGood}, {Node: "b", Verdict: cluster.VerdictGood}}})
+	}
+	s := newSet(func(time.Duration) Look { return look })
+	size := 0
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		size = w.Body.Len()
+	}
+	b.ReportMetric(float64(size), "bytes")
+}
