@@ -22,6 +22,9 @@ import (
 // been asked about, what would follow, and compares that with what then follows:
 // who starts and stops what, in which order, and what is refused.
 func TestWhatIf(t *testing.T) {
+	if raced {
+		t.Skip("all of it is one goroutine, in which the race detector sees nothing; without it this runs")
+	}
 	files, err := filepath.Glob("../../scenarios/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scenarios: %v", err)
@@ -34,11 +37,13 @@ func TestWhatIf(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			foresee(t, data, compared)
+			if foresee(t, data, compared) == 0 && !strings.HasSuffix(name, "-lies") { // whose devices nobody can foresee
+				t.Error("there is nothing in it that could be asked about")
+			}
 		})
 	}
 	t.Logf("compared: %v", compared)
-	for verb, least := range map[string]int{"crash": 20, "cut": 10, "move": 20, "link": 2, "leave": 2, "move!": 3} {
+	for verb, least := range map[string]int{"crash": 40, "cut": 20, "cut1": 30, "move": 30, "move!": 5, "link": 5, "probe": 10, "fail": 5, "leave": 4, "stop": 3} {
 		if compared[verb] < least {
 			t.Errorf("only %d of %s could be compared", compared[verb], verb)
 		}
@@ -55,8 +60,8 @@ type foreseen struct {
 	until   time.Duration
 }
 
-// foresee plays a story and asks on the way.
-func foresee(t *testing.T, archive []byte, compared map[string]int) {
+// foresee plays a story and asks on the way; it returns how often.
+func foresee(t *testing.T, archive []byte, compared map[string]int) (asked int) {
 	s, lines := staged(t, archive)
 	var f *foreseen
 	for i := 0; i < len(lines); i++ {
@@ -78,6 +83,7 @@ func foresee(t *testing.T, archive []byte, compared map[string]int) {
 		}
 		if q, can := question(s, changes); can {
 			compared[verb]++
+			asked++
 			f = ask(t, s.world, lines[at], q)
 		}
 		for ; at <= i; at++ {
@@ -89,6 +95,7 @@ func foresee(t *testing.T, archive []byte, compared map[string]int) {
 	if f != nil {
 		f.compare(t, s.world)
 	}
+	return asked
 }
 
 // staged returns the world of a story and the lines of its script.
@@ -121,7 +128,7 @@ func changesOf(s *Scenario, words []string) []whatif.Change {
 	}
 	a, b := cluster.NodeName(arg(1)), cluster.NodeName(arg(2))
 	switch words[0] {
-	case "crash":
+	case "crash", "pause": // the others cannot tell one from the other
 		return []whatif.Change{{Kill: a}}
 	case "leave":
 		return []whatif.Change{{Leave: a}}
@@ -157,7 +164,7 @@ func changesOf(s *Scenario, words []string) []whatif.Change {
 }
 
 // calm is how long nothing must have been said for the cluster to be at rest.
-const calm = 1500 * time.Millisecond
+const calm = 90 * time.Millisecond
 
 // question returns what to ask about the changes, if the story is where that
 // makes sense: all is at rest, one node leads, and no device lies.
