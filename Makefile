@@ -23,8 +23,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
 # The console is built where npm is, by a Node.js that can; without it the binary
-# says how to get one. NODE= leaves it out.
-NODE ?= $(shell node -p 'const [a, b] = process.versions.node.split(".").map(Number); a > 20 || (a === 20 && b >= 19) ? "node" : ""' 2>/dev/null)
+# says how to get one. NODE= leaves it out, and its tests.
+export NODE ?= $(shell node -p 'const [a, b] = process.versions.node.split(".").map(Number); a > 20 || (a === 20 && b >= 19) ? "node" : ""' 2>/dev/null)
 
 SOURCES := $(wildcard api cmd examples internal lab scenarios schemas test)
 TEST_TIMEOUT ?= 15m
@@ -34,7 +34,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build web web-test demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build web web-check web-test demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -54,10 +54,12 @@ web/openapi.json: $(wildcard api/*.go internal/httpapi/*.go)
 internal/console/dist/index.html.gz: web/node_modules/.package-lock.json web/openapi.json $(shell find web/src web/public -type f) $(wildcard web/*.*)
 	cd web && npm run --silent schema && npm run --silent build
 
-# Screenshots are left in out/console.
-web-test: PACKAGES := apache2-bin chromium e2fsprogs iputils-ping
-web-test: packages web
+web-check: web
 	cd web && npm run --silent check
+
+# Screenshots are left in out/console.
+web-test: PACKAGES += chromium e2fsprogs
+web-test: packages web-check
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout $(TEST_TIMEOUT) ./test/console
 
 demo: build packages
@@ -69,7 +71,8 @@ test: PACKAGES += curl fence-agents e2fsprogs xfsprogs fio libnbd-bin qemu-utils
 
 # The packages run one after the other, because the lab measures times; what
 # they need is built before that in parallel.
-test: packages compiler vet staticcheck gofmt
+test: PACKAGES += $(if $(NODE),chromium)
+test: packages compiler vet staticcheck gofmt $(if $(NODE),web-check)
 	CGO_ENABLED=1 $(GO) build -race ./...
 	GORACE=atexit_sleep_ms=0 CGO_ENABLED=1 $(GO) test -race -p 1 -timeout $(TEST_TIMEOUT) ./...
 

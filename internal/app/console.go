@@ -28,7 +28,7 @@ func (d *Daemon) consoleDoor(ctx context.Context, handler http.Handler, errors *
 			Text: fmt.Sprintf("This node does not serve the console: tcp port %d cannot be opened: %v.", port, err)})
 		return func() error { return nil }
 	}
-	c := console.New(console.Options{API: handler, Cluster: forConsole{d}, Log: d.log, Version: d.opt.Version, Port: port})
+	c := console.New(console.Options{API: handler, Cluster: forConsole{d}, Version: d.opt.Version, Port: port})
 	s := &http.Server{
 		Handler: c, TLSConfig: d.id.BrowserTLS(d.browsedAt), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: errors,

@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
@@ -66,7 +65,6 @@ type Elsewhere struct {
 type Options struct {
 	API     http.Handler // it finds the caller in the context
 	Cluster Cluster
-	Log     *slog.Logger
 	Version string
 	Port    int   // where it is served; it tells the cookies of two consoles on one machine apart
 	Page    fs.FS // nil: the embedded one

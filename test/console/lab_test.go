@@ -2,7 +2,10 @@ package console_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +32,7 @@ func TestLab(t *testing.T) {
 	addUser(t, l, "CLP-1", "ann")
 	from, err := l.Namespace(t.Context(), "client")
 	must(t, err)
+	trusted(t, l, from.DialContext)
 	do := func(argv []string) error {
 		if len(argv) != 3 {
 			return fmt.Errorf("%v is no order", argv)
@@ -43,6 +47,24 @@ func TestLab(t *testing.T) {
 	}
 	drive(t, "lab.mjs", "PROXY="+proxy(t, from.DialContext), "CONTROL="+control(t, do), "NAME=ann", "PASSWORD="+password,
 		"FIRST=https://10.2.102.51:29003", "SECOND=https://10.2.102.52:29003")
+}
+
+// trusted checks that who imports the cluster's authority can reach each node, and
+// the floating IP, without an exception.
+func trusted(t *testing.T, l *lab.Lab, dial func(context.Context, string, string) (net.Conn, error)) {
+	t.Helper()
+	ca, err := l.Exec(t.Context(), "CLP-1", "cat", "/etc/tasuki/identity/ca.pem")
+	must(t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(ca.Stdout))
+	for _, host := range []string{"10.2.102.51", "10.2.102.52", "10.2.102.50"} {
+		conn, err := dial(t.Context(), "tcp", net.JoinHostPort(host, "29003"))
+		must(t, err)
+		defer conn.Close()
+		if err := tls.Client(conn, &tls.Config{ServerName: host, RootCAs: roots}).HandshakeContext(t.Context()); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
 }
 
 // up starts the lab of the reference scenario with the program as it is built now.

@@ -22,9 +22,13 @@ import (
 const web = "../../web"
 
 // need fails the test in CI, and skips it elsewhere, if something is not there
-// that a browser test takes.
+// that a browser test takes. Where make has found no Node.js that can build the
+// console, there is none to be tested.
 func need(t *testing.T) {
 	t.Helper()
+	if node, told := os.LookupEnv("NODE"); told && node == "" {
+		t.Skip("needs Node.js 20.19 or later")
+	}
 	for what, path := range map[string]string{
 		"node, the packages of web/ (make web)":    filepath.Join(web, "node_modules/playwright-core/package.json"),
 		"the console in the binary (make web)":     "../../internal/console/dist/index.html.gz",

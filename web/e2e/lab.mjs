@@ -5,20 +5,20 @@ const first = process.env.FIRST; // the console of the node where the group is
 const second = process.env.SECOND;
 const within = 300; // milliseconds from an event to the screen
 
-// watch notes when a row of a table changes on the screen, by the clock that the
+// watch notes when a part of the page changes on the screen, by the clock that the
 // nodes have too.
-const watch = (page, key) =>
-  page.evaluate((key) => {
+const watch = (page, selector) =>
+  page.evaluate((selector) => {
     window.seen = [];
     let last = '';
     const look = () => {
-      const text = document.querySelector(`tr[data-key="${key}"]`)?.textContent ?? '';
+      const text = document.querySelector(selector)?.textContent ?? '';
       if (text !== last) window.seen.push({ at: Date.now(), text });
       last = text;
     };
     new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
     look();
-  }, key);
+  }, selector);
 
 // shown returns how long after an event the row showed what it brought about.
 async function shown(page, code, text) {
@@ -39,7 +39,7 @@ const press = (scope, name) => scope.getByRole('button', { name, exact: true }).
 async function moveOn(page) {
   await step('watch the group move when the cable is pulled', async () => {
     await row(page, /Online.*CLP-1/).waitFor();
-    await watch(page, 'failover');
+    await watch(page, 'tr[data-key="failover"]');
     await lab('pull', 'bay7-esx', 'vmnic1');
     await row(page, /Online.*CLP-2/).waitFor();
   });
@@ -80,6 +80,7 @@ async function operate(page) {
   await state('Online');
   await shot(page, 'group');
   await accessible(page, 'group');
+  await watch(page, '.view-head');
   await step('stop the group', async () => {
     await press(head, 'Stop');
     await shot(page, 'ask');
@@ -87,12 +88,14 @@ async function operate(page) {
     await press(page.getByRole('dialog'), 'Stop');
     await state('Offline');
   });
+  await shown(page, 'group-stop-done', /Offline/);
   await step('start it', async () => {
     await press(head, 'Start');
     await page.getByRole('dialog').getByLabel('Start on').selectOption('CLP-2');
     await press(page.getByRole('dialog'), 'Start');
     await state('Online');
   });
+  await shown(page, 'group-start-done', /Online/);
   await step('move it', async () => {
     await page.locator('.copies', { hasText: /In sync[\s\S]*In sync/ }).waitFor();
     await press(head, 'Move');
@@ -150,7 +153,7 @@ async function look(page, what, views, check) {
         dispatchEvent(new PopStateEvent('popstate'));
       }, `/${view}`);
       await page.getByRole('heading', { level: 1 }).first().waitFor();
-      await page.waitForLoadState('networkidle');
+      await page.waitForFunction(() => !document.querySelector('.pf-v6-c-spinner'));
       const wide = await page.evaluate(() => {
         const main = document.getElementById('main');
         return Math.max(main.scrollWidth - main.clientWidth, document.documentElement.scrollWidth - innerWidth);

@@ -8,6 +8,7 @@ class Cluster {
   other = false;
   session = true;
   honors = true; // tickets
+  mayRead = true;
   asked: string[] = [];
   private streams: ReadableStreamDefaultController<Uint8Array>[] = [];
 
@@ -32,6 +33,8 @@ class Cluster {
       case '/v1/events':
         return Response.json([event(1)]);
       case '/v1/stream': {
+        if (!this.mayRead)
+          return Response.json({ code: 'not-allowed', detail: 'ann has not the role read' }, { status: 403 });
         if (!this.session) return Response.json({ code: 'not-signed-in', detail: 'nobody' }, { status: 401 });
         const body = new ReadableStream<Uint8Array>({
           start: (c) => {
@@ -177,4 +180,11 @@ test('when the ticket is no good, the user is asked', async () => {
   cluster.cut();
   await pass(2000);
   expect(out).toEqual(['nobody']);
+});
+
+test('whoever may not read is told so', async () => {
+  cluster.mayRead = false;
+  cluster.cut();
+  await pass(2000);
+  expect(out).toEqual(['ann has not the role read']);
 });

@@ -94,7 +94,8 @@ export class Live {
           await this.follow();
         } catch (e) {
           const p = asProblem(e);
-          if (p.code === 'not-signed-in' && !(await this.signInAgain())) {
+          const refused = p.status === 403 || (p.status === 401 && !(await this.signInAgain()));
+          if (refused) {
             this.hooks.signedOut(p.message);
             return;
           }
