@@ -11,13 +11,11 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/heartbeat"
 )
 
-// The values of the labels that stand for a state.
+// The values of the labels that stand for a state. Of resources and monitors only
+// the one that holds is told: there can be thousands of them.
 var (
-	nodeStates     = []cluster.NodeState{cluster.NodeUnknown, cluster.NodeUp, cluster.NodeLeft, cluster.NodeDown}
-	phases         = []cluster.Phase{cluster.PhaseOffline, cluster.PhaseStarting, cluster.PhaseOnline, cluster.PhaseStopping, cluster.PhaseFailed}
-	resourceStates = []cluster.ResourceState{cluster.ResourceOffline, cluster.ResourceStarting, cluster.ResourceOnline, cluster.ResourceStopping,
-		cluster.ResourceStartFailed, cluster.ResourceStopFailed, cluster.ResourceFailed}
-	verdicts     = []cluster.Verdict{cluster.VerdictUnknown, cluster.VerdictGood, cluster.VerdictSuspect, cluster.VerdictBad, cluster.VerdictSuspended}
+	nodeStates   = []cluster.NodeState{cluster.NodeUnknown, cluster.NodeUp, cluster.NodeLeft, cluster.NodeDown}
+	phases       = []cluster.Phase{cluster.PhaseOffline, cluster.PhaseStarting, cluster.PhaseOnline, cluster.PhaseStopping, cluster.PhaseFailed}
 	mirrorStates = []string{api.MirrorInSync, api.MirrorCopying, api.MirrorOutdated, api.MirrorSplit, api.MirrorFailed, api.MirrorUnknown}
 )
 
@@ -181,14 +179,14 @@ func (t teller) group(g *api.Group, self cluster.NodeName) {
 		return
 	}
 	for _, r := range g.Resources {
-		state(t, t.f.resourceState, r.State, resourceStates, name, string(r.Name), r.Kind)
+		t.put(t.f.resourceState, 1, name, string(r.Name), r.Kind, string(r.State))
 	}
 }
 
 func (t teller) monitor(m *api.Monitor, self cluster.NodeName) {
 	for _, n := range m.Nodes {
 		if n.Node == self {
-			state(t, t.f.monitorVerdict, n.Verdict, verdicts, string(m.Name), m.Kind, string(self))
+			t.put(t.f.monitorVerdict, 1, string(m.Name), m.Kind, string(self), string(n.Verdict))
 		}
 	}
 }

@@ -127,8 +127,8 @@ func (f *families) ofGroups() {
 	f.groupFailovers = f.gauge("group_failovers", "How often resources and monitors have moved the group since the counters were cleared.", "group")
 	f.groupHeld = f.gauge("group_held", "Whether the group is held: no failure of its resources or monitors moves it.", "group")
 	f.groupEpoch = f.counter("group_epoch_total", "How often the group was assigned to a node.", "group")
-	f.resourceState = f.gauge("resource_state", "1 for the state that a resource of a group of this node is in, else 0.", "group", "resource", "kind", "state")
-	f.monitorVerdict = f.gauge("monitor_verdict", "1 for the verdict of this node's monitor, else 0: unknown, good, suspect, bad, suspended.", "monitor", "kind", "node", "verdict")
+	f.resourceState = f.gauge("resource_state", "1, with the state that a resource of a group of this node is in: offline, starting, online, stopping, start-failed, stop-failed, failed.", "group", "resource", "kind", "state")
+	f.monitorVerdict = f.gauge("monitor_verdict", "1, with the verdict of this node's monitor: unknown, good, suspect, bad, suspended.", "monitor", "kind", "node", "verdict")
 }
 
 func (f *families) ofMirrors() {

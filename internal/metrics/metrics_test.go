@@ -57,7 +57,9 @@ func busy() Look {
 					Resources: []api.Resource{{Name: "elsewhere", Kind: "exec", State: cluster.ResourceOnline}}},
 			},
 			Monitors: []api.Monitor{{Name: "userw", Kind: "userspace", Nodes: []api.MonitorOnNode{
-				{Node: "a", Verdict: cluster.VerdictGood}, {Node: "b", Verdict: cluster.VerdictBad}}}},
+				{Node: "a", Verdict: cluster.VerdictGood}, {Node: "b", Verdict: cluster.VerdictBad}}},
+				{Name: "nic", Kind: "nic-link", Nodes: []api.MonitorOnNode{{Node: "a", Verdict: cluster.VerdictBad}}},
+				{Name: "app", Kind: "custom", Nodes: []api.MonitorOnNode{{Node: "a", Verdict: cluster.VerdictSuspended}}}},
 			Mirrors: []api.Mirror{{Name: "md", InSync: []cluster.NodeName{"a"}, Forced: &api.MirrorForced{}, Copies: []api.MirrorCopy{
 				{Node: "a", Role: api.MirrorActive, State: api.MirrorInSync, Connected: true, Dirty: 4096, Size: 1 << 30, Percent: 50, Rate: 1 << 20, ETA: time.Minute},
 				{Node: "b", State: api.MirrorCopying}}}},
