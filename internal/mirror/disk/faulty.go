@@ -248,6 +248,15 @@ func (f *FaultDisk) isDead() bool {
 	return f.dead
 }
 
+// Start begins an operation, if the disk can and nothing is wrong with it.
+func (f *FaultDisk) Start(o Start) bool {
+	below, ok := f.Disk.(Starter)
+	f.mu.Lock()
+	sound := len(f.armed) == 0 && !f.dead
+	f.mu.Unlock()
+	return ok && sound && !f.volatile.Load() && below.Start(o)
+}
+
 func (f *FaultDisk) ReadAt(p []byte, off int64) (int, error) {
 	faults, err := f.meet(opRead, off, int64(len(p)))
 	if err != nil {

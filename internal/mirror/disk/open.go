@@ -17,6 +17,10 @@ type Options struct {
 	// Buffered lets a file whose file system knows no direct I/O be used through
 	// the page cache. What was flushed is as durable as it would be otherwise.
 	Buffered bool
+	// Queue lets Start be used, where the kernel can do it. Settled, which may be
+	// nil, is called from its goroutine when it has told all that have ended.
+	Queue   bool
+	Settled func()
 }
 
 // file is a block device or a regular file.
@@ -25,6 +29,7 @@ type file struct {
 	block  bool
 	sector int
 	noSync atomic.Bool // the kernel knows no RWF_DSYNC for it
+	queue  *queue      // nil: there is none
 
 	mu     sync.RWMutex // held for reading by every system call, so that Close does not give the descriptor to another file
 	fd     int
@@ -74,6 +79,9 @@ func Open(path string, o Options) (Disk, error) {
 	if hint, err := f.examine(&st); err != nil {
 		_ = unix.Close(fd)
 		return fail(err, hint)
+	}
+	if o.Queue {
+		f.queue = newQueue(f, o.Settled)
 	}
 	return f, nil
 }
@@ -186,8 +194,11 @@ func (f *file) Close() error {
 	if f.closed.Swap(true) {
 		return nil
 	}
-	f.mu.Lock()
+	f.mu.Lock() // nothing is under way
 	defer f.mu.Unlock()
+	if f.queue != nil {
+		f.queue.close()
+	}
 	return f.wrap("close", 0, 0, unix.Close(f.fd))
 }
 

@@ -72,10 +72,19 @@ func Measure(d Disk) *Measured { return &Measured{Disk: d, began: time.Now()} }
 
 // run counts one operation.
 func (m *Measured) run(k opKind, n int64, do func() error) error {
-	start := max(1, time.Since(m.began))
-	m.running.Add(1)
-	slot := m.take(int64(start))
+	start, slot := m.begin()
 	err := do()
+	m.end(k, n, start, slot, err)
+	return err
+}
+
+func (m *Measured) begin() (start time.Duration, slot *atomic.Int64) {
+	start = max(1, time.Since(m.began))
+	m.running.Add(1)
+	return start, m.take(int64(start))
+}
+
+func (m *Measured) end(k opKind, n int64, start time.Duration, slot *atomic.Int64, err error) {
 	took := time.Since(m.began) - start
 	if slot != nil {
 		slot.Store(0)
@@ -89,7 +98,28 @@ func (m *Measured) run(k opKind, n int64, do func() error) error {
 		c.bytes.Add(uint64(n))
 	}
 	c.latency[min(bits.Len64(uint64(took.Microseconds())), Buckets-1)].Add(1)
-	return err
+}
+
+// Start begins an operation, if the disk can, and counts it.
+func (m *Measured) Start(o Start) bool {
+	below, ok := m.Disk.(Starter)
+	if !ok {
+		return false
+	}
+	start, slot := m.begin()
+	done := o.Done
+	o.Done = func(err error) {
+		m.end(o.kind(), int64(len(o.P)), start, slot, err)
+		done(err)
+	}
+	if below.Start(o) {
+		return true
+	}
+	if slot != nil {
+		slot.Store(0)
+	}
+	m.running.Add(-1)
+	return false
 }
 
 // take finds a free slot, or none.
@@ -121,6 +151,9 @@ func (m *Measured) Discard(off, n int64) error {
 func (m *Measured) Zero(off, n int64) error {
 	return m.run(opZero, n, func() error { return m.Disk.Zero(off, n) })
 }
+
+// Busy says whether an operation is under way.
+func (m *Measured) Busy() bool { return m.running.Load() > 0 }
 
 // Stats looks at the counters while operations go on; they need not belong to
 // the same moment.

@@ -260,8 +260,8 @@ func (s *Server) newFront() (front.Front, error) {
 	}
 	kind := s.spec.FrontEnd
 	if kind == "" || kind == "auto" {
-		kind = "fuse"
-		if _, found := nbd.Find(s.nbdName()); found || fuse.Supported() != nil && nbd.Available() == nil {
+		kind = s.best()
+		if _, found := nbd.Find(s.nbdName()); found {
 			kind = "nbd"
 		}
 	}
@@ -276,6 +276,15 @@ func (s *Server) newFront() (front.Front, error) {
 		return nbd.Attach(device{s}, o)
 	}
 	return nil, fmt.Errorf("there is no front end %q: auto, fuse, nbd", kind)
+}
+
+// bestFront is the front end that this kernel has: one that outlives its process, if
+// there is one.
+func bestFront() string {
+	if fuse.Supported() != nil && nbd.Available() == nil {
+		return "nbd"
+	}
+	return "fuse"
 }
 
 func (s *Server) nbdName() string { return control.NBDIdentity(s.spec.Resource) }

@@ -22,6 +22,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
+	"github.com/tasuki-ha/tasuki/internal/mirror/link"
 	"github.com/tasuki-ha/tasuki/internal/mirror/meta"
 	"github.com/tasuki-ha/tasuki/internal/mirror/replica"
 )
@@ -29,6 +30,7 @@ import (
 const (
 	tickEvery   = 100 * time.Millisecond
 	logExtents  = 1024            // of 4 MiB each in the activity log
+	manyAtOnce  = 64 << 10        // bytes of an IO: a larger one is worth a thread
 	copyWindow  = 8 << 20         // bytes under way to a copy that nobody waits for
 	startWithin = 5 * time.Second // a copy that becomes active, but for the wait for the other side
 )
@@ -62,6 +64,7 @@ type Server struct {
 
 	deeds   sync.Mutex // one of Activate, Deactivate and the like at a time
 	front   front.Front
+	best    func() string // bestFront, found out once
 	path    atomic.Pointer[string]
 	active  atomic.Uint64 // epoch; 0: not active
 	socket  *control.Server
@@ -75,6 +78,7 @@ type Server struct {
 	split   atomic.Pointer[string]
 	dialNow chan struct{} // capacity 1
 
+	owed  []*link.Conn // that have answers to send; of the data device's goroutine
 	hung  progress
 	speed speedometer // guarded by mu
 
@@ -106,6 +110,9 @@ func Run(ctx context.Context, o Options) error {
 	g.Go(func() error { return s.accept(life) })
 	g.Go(func() error { s.dial(life); return nil })
 	g.Go(func() error { s.tick(life); return nil })
+	if s.opt.Front == nil {
+		g.Go(func() error { s.best(); return nil }) // before an application waits for it
+	}
 	g.Go(func() error { s.carryWords(life); return nil })
 	for i, name := range []string{"data", "meta"} {
 		if f := s.faults[i]; f != nil {
@@ -133,12 +140,13 @@ func open(o Options) (*Server, error) {
 	s := &Server{
 		opt: o, spec: spec, dir: o.Dir, log: o.Log, start: time.Now(), began: rand.Uint64(), moved: make(chan struct{}),
 		tell: make(chan control.Message, 256), wishing: make(chan struct{}, 1), dialNow: make(chan struct{}, 1),
+		best: sync.OnceValue(bestFront),
 	}
 	s.spec.PeerTimeout = cmp.Or(s.spec.PeerTimeout, time.Second)
 	if _, err := identity.Load(spec.Identity); err != nil {
 		return nil, err
 	}
-	d, err := disk.Open(spec.Data, disk.Options{Buffered: spec.Lab})
+	d, err := disk.Open(spec.Data, disk.Options{Buffered: spec.Lab, Queue: true, Settled: s.settled})
 	if err != nil {
 		return nil, fmt.Errorf("data device: %w", err)
 	}
@@ -258,6 +266,9 @@ func (s *Server) carry(effects []replica.Effect, here bool) {
 		e := &effects[i]
 		switch e.Do {
 		case replica.DoLocal:
+			if (!here || s.data.Busy()) && s.begin(e.IO) {
+				break // else this thread waits for nothing else, and no other one has to be woken
+			}
 			if last != nil {
 				go s.local(last)
 			}
@@ -407,6 +418,26 @@ func (s *Server) tick(ctx context.Context) {
 			s.words(control.Message{Status: &st})
 		}
 	}
+}
+
+// begin has an IO carried out on the data device, if that can be done without a
+// thread that waits. What follows is not sent by the one that tells of the end: a
+// send may have to wait, and every other IO with it.
+func (s *Server) begin(io *replica.IO) bool {
+	if s.spec.Async || io.Len > manyAtOnce || io.Op != replica.Read && io.Op != replica.Write {
+		return false
+	}
+	return s.data.Start(disk.Start{
+		Write: io.Op == replica.Write, P: io.Tag.(*job).data(io), Off: io.Off, Durable: io.FUA,
+		Done: func(err error) {
+			effects := s.take(func(c *replica.Core) { c.LocalDone(io, errnoOf(err)) })
+			if sends(effects) {
+				go s.carry(effects, false)
+			} else {
+				s.carry(effects, false)
+			}
+		},
+	})
 }
 
 // local carries out an IO on the data device.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/internal/identity"
@@ -175,21 +176,27 @@ func (s *Server) receiveData(c *link.Conn, h wire.Hello) error {
 		_ = c.Close()
 	default:
 	}
-	w := &worker{s: s, ses: ses, conn: c, buf: disk.Aligned(wire.MaxData + link.Overhead)}
+	w := &worker{s: s, ses: ses, conn: c, room: make(chan []byte, buffers)}
+	for range buffers {
+		w.room <- nil
+	}
 	defer w.close()
 	err := w.run()
 	s.lost(ses, err.Error())
 	return err
 }
 
+// buffers is how many frames of one connection may be under way to the disk.
+const buffers = 8
+
 // worker carries out the frames of one data connection.
 type worker struct {
 	s    *Server
 	ses  *session
 	conn *link.Conn
-	buf  []byte
-	out  []byte // of an answer with data
-	pack []byte // a compressed payload
+	room chan []byte // of wire.MaxData and link.Overhead each; nil: yet to be made
+	out  []byte      // of an answer with data
+	pack []byte      // a compressed payload
 	zstd *link.Zstd
 }
 
@@ -202,27 +209,68 @@ func (w *worker) close() {
 
 func (w *worker) run() error {
 	for {
-		f, data, err := w.next()
+		buf := <-w.room
+		if buf == nil {
+			buf = disk.Aligned(wire.MaxData + link.Overhead)
+		}
+		f, data, err := w.next(buf)
 		if err != nil {
 			return err
 		}
-		var no uint16
 		w.s.mu.Lock()
-		no = w.s.core.Accept(w.ses.link, f)
+		no := w.s.core.Accept(w.ses.link, f)
 		w.s.mu.Unlock()
-		if no == 0 {
-			err = w.do(f, data)
-			no = errnoOf(err)
-			w.s.step(func(c *replica.Core) { c.Executed(f, no) })
+		if no == 0 && w.begin(f, data, buf) {
+			continue
 		}
-		if err := w.answer(f, no); err != nil {
+		if no == 0 {
+			no = w.executed(f, w.do(f, data, buf))
+		}
+		err = w.answer(f, no)
+		w.room <- buf
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// next reads a frame and its data.
-func (w *worker) next() (wire.Frame, []byte, error) {
+// begin has a write carried out without this thread, which reads the next frame
+// meanwhile, if it is one of many: not in async mode, which keeps the order.
+func (w *worker) begin(f wire.Frame, data, buf []byte) bool {
+	if w.s.spec.Async || f.Kind != wire.KindWrite || f.Length > manyAtOnce || !w.s.data.Busy() {
+		return false
+	}
+	return w.s.data.Start(disk.Start{Write: true, P: data, Off: f.Offset, Durable: f.Flags&wire.FUA != 0, Done: func(err error) {
+		_ = w.answer(f, w.executed(f, err)) // where the connection has ended nobody waits for it
+		w.s.owe(w.conn)
+		w.room <- buf
+	}})
+}
+
+func (w *worker) executed(f wire.Frame, err error) uint16 {
+	no := errnoOf(err)
+	w.s.step(func(c *replica.Core) { c.Executed(f, no) })
+	return no
+}
+
+// owe notes that a connection has answers to send, for settled.
+func (s *Server) owe(c *link.Conn) {
+	if !slices.Contains(s.owed, c) {
+		s.owed = append(s.owed, c)
+	}
+}
+
+// settled sends the answers to all writes that have ended by now.
+func (s *Server) settled() {
+	for i, c := range s.owed {
+		_ = c.Flush() // its reader hears of the end
+		s.owed[i] = nil
+	}
+	s.owed = s.owed[:0]
+}
+
+// next reads a frame, and its data into buf.
+func (w *worker) next(buf []byte) (wire.Frame, []byte, error) {
 	var h link.Header
 	if err := w.conn.Receive(&h); err != nil {
 		return wire.Frame{}, nil, err
@@ -232,7 +280,7 @@ func (w *worker) next() (wire.Frame, []byte, error) {
 		return f, nil, err
 	}
 	if f.Flags&wire.Compressed == 0 {
-		p := w.buf[:f.Payload]
+		p := buf[:f.Payload]
 		return f, p, w.conn.ReadPayload(p)
 	}
 	if w.zstd == nil {
@@ -244,11 +292,11 @@ func (w *worker) next() (wire.Frame, []byte, error) {
 	if err := w.conn.ReadPayload(w.pack[:f.Payload]); err != nil {
 		return f, nil, err
 	}
-	p := w.buf[:f.Unpacked()]
+	p := buf[:f.Unpacked()]
 	return f, p, w.zstd.Decompress(p, w.pack[:f.Payload])
 }
 
-func (w *worker) do(f wire.Frame, data []byte) error {
+func (w *worker) do(f wire.Frame, data, buf []byte) error {
 	d := w.s.data
 	switch f.Kind {
 	case wire.KindWrite, wire.KindCopy:
@@ -262,7 +310,7 @@ func (w *worker) do(f wire.Frame, data []byte) error {
 	case wire.KindFlush:
 		return d.Flush()
 	case wire.KindRead, wire.KindSum:
-		p := w.buf[:f.Length]
+		p := buf[:f.Length]
 		_, err := d.ReadAt(p, f.Offset)
 		w.out = p
 		if f.Kind == wire.KindSum && err == nil {

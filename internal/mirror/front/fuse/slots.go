@@ -13,6 +13,7 @@ import (
 const (
 	pageSize = 4096
 	maxPages = 256 // of one request, the most that the kernel takes
+	atOnce   = 8   // slots whose pages are there before the first request
 )
 
 // slot is the room for one request: a page at whose end its header stands, and
@@ -48,10 +49,18 @@ type slots struct {
 // of their requests.
 func newSlots(n, transfer int, done func(*front.Request, syscall.Errno), last func()) (*slots, error) {
 	size := pageSize + transfer
-	m, err := unix.Mmap(-1, 0, n*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	m, err := unix.Mmap(-1, 0, n*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("get %d MiB of memory for requests: %w", n*size>>20, err)
 	}
+	// The slots that are taken first now, the others beside what follows: all of
+	// them take milliseconds, for which an application waits that is failing over.
+	late := max(n-atOnce, 0) * size
+	if err := unix.Madvise(m[late:], unix.MADV_POPULATE_WRITE); err != nil {
+		_ = unix.Munmap(m)
+		return nil, fmt.Errorf("get %d MiB of memory for requests: %w", n*size>>20, err)
+	}
+	go func() { _ = unix.Madvise(m[:late], unix.MADV_POPULATE_WRITE) }() // it fails if the front end is gone already
 	p := &slots{memory: m, all: n, free: make([]*slot, n), last: last}
 	p.came.L = &p.mu
 	for i := range p.free {
