@@ -102,7 +102,7 @@ bench-failover: build packages
 # Block devices under fio; RUNS=n SECONDS=n each, VARIANTS=loop,front,mirror and LOADS="4k write,1M read x4" only these. Figures as JSON in OUT.
 bench-mirror: PACKAGES += fio
 bench-mirror: packages
-	RUNS=$(or $(RUNS),5) SECONDS=$(or $(SECONDS),4) VARIANTS="$(VARIANTS)" LOADS="$(LOADS)" OUT=$(or $(OUT),$(CURDIR)/out/bench-mirror.json) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkMirror$$' -benchtime 1x -timeout 0 ./test/lab
+	RUNS=$(or $(RUNS),5) SECONDS=$(or $(SECONDS),4) VARIANTS="$(VARIANTS)" LOADS="$(LOADS)" OUT=$(or $(OUT),$(CURDIR)/out/bench-mirror.json) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '$(or $(BENCH),^BenchmarkMirror)' -benchtime 1x -timeout 0 ./test/lab
 
 # A cluster beside busy loops; MINUTES=n PROFILE=default|fast.
 bench-overload: build packages

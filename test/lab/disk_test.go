@@ -16,7 +16,7 @@ import (
 )
 
 // diskFile returns the file that a machine's disk is made of.
-func diskFile(t *testing.T, l *lab.Lab, machine, disk string) string {
+func diskFile(t testing.TB, l *lab.Lab, machine, disk string) string {
 	t.Helper()
 	m, err := l.Machine(t.Context(), machine)
 	must(t, err)

@@ -94,8 +94,10 @@ var loads = []struct {
 	{"4k write fsync", fioJob{Mode: "randwrite", Block: "4k", Depth: 1, Fsync: true}},
 	{"4k write", fioJob{Mode: "randwrite", Block: "4k", Depth: 1}},
 	{"4k write x16", fioJob{Mode: "randwrite", Block: "4k", Depth: 16}},
+	{"4k write x32", fioJob{Mode: "randwrite", Block: "4k", Depth: 32}},
 	{"4k read", fioJob{Mode: "randread", Block: "4k", Depth: 1}},
 	{"4k read x16", fioJob{Mode: "randread", Block: "4k", Depth: 16}},
+	{"4k read x32", fioJob{Mode: "randread", Block: "4k", Depth: 32}},
 	{"1M write x4", fioJob{Mode: "write", Block: "1M", Depth: 4}},
 	{"1M read x4", fioJob{Mode: "read", Block: "1M", Depth: 4}},
 }
@@ -116,7 +118,8 @@ type benchRun struct {
 
 // BenchmarkMirror measures block devices with fio inside of machines. RUNS is
 // how often (3), SECONDS how long each load (3), VARIANTS and LOADS which of
-// them, separated by commas (all), OUT a file for the figures as JSON. The
+// them, separated by commas (all), OUT a file for the figures as JSON, with a plot beside
+// it where all variants are measured. The
 // variants take turns, so that what else the machine does meets all alike.
 func BenchmarkMirror(b *testing.B) {
 	if os.Geteuid() != 0 {
@@ -153,6 +156,9 @@ func BenchmarkMirror(b *testing.B) {
 		if err == nil {
 			err = os.WriteFile(out, data, 0o644)
 		}
+		if err == nil && os.Getenv("VARIANTS") == "" {
+			err = writePlot(strings.TrimSuffix(out, ".json")+".svg", rows)
+		}
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -177,6 +183,21 @@ func wanted(setting, name string) bool {
 	return list == "" || slices.Contains(strings.Split(list, ","), name)
 }
 
+// benchLab is a lab, and what takes it down.
+func benchLab(b *testing.B, layout *lab.Layout) (*lab.Lab, func()) {
+	b.Helper()
+	ctx := b.Context()
+	l, err := lab.Start(ctx, lab.Options{Layout: layout, Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: program, Attached: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return l, func() {
+		if err := l.Down(context.WithoutCancel(ctx)); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
 // measure runs all loads on a variant once.
 func measure(b *testing.B, v variant, rows []*benchRow, run int, each time.Duration) {
 	ctx := b.Context()
@@ -184,15 +205,8 @@ func measure(b *testing.B, v variant, rows []*benchRow, run int, each time.Durat
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := lab.Start(ctx, lab.Options{Layout: layout, Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: program, Attached: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() {
-		if err := l.Down(context.WithoutCancel(ctx)); err != nil {
-			b.Error(err)
-		}
-	}()
+	l, down := benchLab(b, layout)
+	defer down()
 	machine, device := v.open(b, l)
 	// The first write to a block has the file below allocate it.
 	if _, err := fio(ctx, l, machine, device, fioJob{Mode: "write", Block: "1M", Depth: 4}); err != nil {

@@ -1,0 +1,159 @@
+package lab_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tasuki-ha/tasuki/internal/lab"
+	"github.com/tasuki-ha/tasuki/internal/lab/demo"
+	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
+)
+
+// BenchmarkMirrorCopy measures how quickly what differs is copied to the standby
+// copy, beside how quickly a program that does nothing else copies the same range
+// between the same disks, which is what they allow: both are on one. RUNS is how
+// often (3).
+func BenchmarkMirrorCopy(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root: namespaces")
+	}
+	needProgram(b, "fio")
+	const size = 2 << 30
+	layout, err := lab.Shipped("witness")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range layout.Machines {
+		for k := range layout.Machines[i].Disks {
+			if d := &layout.Machines[i].Disks[k]; d.Name == "sda4" {
+				d.Size = size
+			}
+		}
+	}
+	l, down := benchLab(b, layout)
+	defer down()
+	machine, device := openMirror(b, l)
+	s := &demo.Stage{Lab: l, Group: "g"}
+	do := func(argv ...string) {
+		r, err := l.Exec(b.Context(), machine, argv...)
+		if err == nil && r.Code != 0 {
+			err = fmt.Errorf("%v ended with %d: %s%s", argv, r.Code, r.Stdout, r.Stderr)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	complete := func(n int) {
+		err := s.Until(b.Context(), fmt.Sprint(n, " copies are complete"), func() (bool, error) {
+			st, err := s.Status(b.Context(), machine)
+			return err == nil && len(st.Mirrors[0].InSync) == n, nil
+		})
+		must(b, err)
+	}
+	write := func() {
+		_, err := fio(b.Context(), l, machine, device, fioJob{Mode: "write", Block: "1M", Depth: 4})
+		must(b, err)
+	}
+	var copied, allowed []float64
+	for range setting(b, "RUNS", 3) {
+		do("tasuki", "mirror", "break", "md", "--reason", "to be copied")
+		write()
+		complete(1)
+		write()
+		began := time.Now()
+		do("tasuki", "mirror", "resume", "md")
+		complete(2)
+		copied = append(copied, size/1e6/time.Since(began).Seconds())
+		// The other copy is equal: to write the same there changes nothing.
+		allowed = append(allowed, size/1e6/plainCopy(b, diskFile(b, l, machine, "sda4"), diskFile(b, l, otherOf(machine), "sda4"), size).Seconds())
+	}
+	slices.Sort(copied)
+	slices.Sort(allowed)
+	b.ReportMetric(median(copied), "copied-MB/s")
+	b.ReportMetric(median(allowed), "allowed-MB/s")
+	b.ReportMetric(median(copied)/median(allowed), "of-allowed")
+	for _, m := range []string{machine, otherOf(machine)} {
+		b.ReportMetric(peakMemory(b, l, m), m+"-peak-MiB")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func otherOf(machine string) string { return map[string]string{"n1": "n2", "n2": "n1"}[machine] }
+
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// plainCopy copies one file into another, as quickly as a few threads do it.
+func plainCopy(b *testing.B, from, to string, size int64) time.Duration {
+	open := func(path string) *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_DIRECT, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	src, dst := open(from), open(to)
+	began := time.Now()
+	var next atomic.Int64
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			p := disk.Aligned(1 << 20)
+			for {
+				at := next.Add(int64(len(p))) - int64(len(p))
+				if at >= size {
+					return nil
+				}
+				if _, err := src.ReadAt(p, at); err != nil {
+					return err
+				}
+				if _, err := dst.WriteAt(p, at); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	if err := dst.Sync(); err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(began)
+}
+
+// peakMemory is the most that the serving process on a machine has had in memory, in
+// MiB.
+func peakMemory(b *testing.B, l *lab.Lab, machine string) float64 {
+	r, err := l.Exec(b.Context(), machine, "pgrep", "-f", "mirror serve")
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err = l.Exec(b.Context(), machine, "cat", "/proc/"+strings.Fields(r.Stdout)[0]+"/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(r.Stdout) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
+			kb, err := strconv.ParseFloat(f[1], 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return kb / 1024
+		}
+	}
+	b.Fatalf("the serving process on %s tells no memory", machine)
+	return 0
+}
