@@ -208,10 +208,12 @@ func (w *worker) close() {
 }
 
 func (w *worker) run() error {
+	var buf []byte
 	for {
-		buf := <-w.room
-		if buf == nil {
-			buf = disk.Aligned(wire.MaxData + link.Overhead)
+		if buf == nil { // the last one went with its frame; else it is used again while it is warm
+			if buf = <-w.room; buf == nil {
+				buf = disk.Aligned(wire.MaxData + link.Overhead)
+			}
 		}
 		f, data, err := w.next(buf)
 		if err != nil {
@@ -221,14 +223,13 @@ func (w *worker) run() error {
 		no := w.s.core.Accept(w.ses.link, f)
 		w.s.mu.Unlock()
 		if no == 0 && w.begin(f, data, buf) {
+			buf = nil
 			continue
 		}
 		if no == 0 {
 			no = w.executed(f, w.do(f, data, buf))
 		}
-		err = w.answer(f, no)
-		w.room <- buf
-		if err != nil {
+		if err := w.answer(f, no); err != nil {
 			return err
 		}
 	}
