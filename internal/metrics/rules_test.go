@@ -19,6 +19,9 @@ const (
 	dashboardFile = "../../packaging/grafana/tasuki.json"
 )
 
+// metricName is the label that holds the name of a metric.
+const metricName = "__name__"
+
 // scraped is which labels and values a scrape of counted has, by metric.
 type scraped map[string]map[string]map[string]bool
 
@@ -67,7 +70,7 @@ func (s scraped) check(t *testing.T, where, expr string) (has []string) {
 	}
 	known := map[string]bool{}
 	for _, selector := range parser.ExtractSelectors(parsed) {
-		name := selector[slices.IndexFunc(selector, func(m *labels.Matcher) bool { return m.Name == labels.MetricName })].Value
+		name := selector[slices.IndexFunc(selector, func(m *labels.Matcher) bool { return m.Name == metricName })].Value
 		family, there := s[name]
 		if !there {
 			t.Errorf("%s: no node tells %s", where, name)
@@ -79,7 +82,7 @@ func (s scraped) check(t *testing.T, where, expr string) (has []string) {
 		for _, m := range selector {
 			_, of := family[m.Name]
 			switch {
-			case m.Name == labels.MetricName || slices.Contains(added, m.Name):
+			case m.Name == metricName || slices.Contains(added, m.Name):
 			case !of:
 				t.Errorf("%s: %s has no label %s", where, name, m.Name)
 			case slices.Contains(fixed, m.Name) && !family[m.Name][m.Value]:

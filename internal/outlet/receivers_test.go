@@ -467,9 +467,15 @@ func TestWebhook(t *testing.T) {
 	h.want(t, 10)
 	last := uint64(10)
 	for what, says := range map[string]func(http.ResponseWriter, *http.Request) bool{
-		"500":        func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true },
-		"404":        func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(404); return true },
-		"redirects":  func(w http.ResponseWriter, r *http.Request) bool { http.Redirect(w, r, "/elsewhere", 307); return true },
+		"500": func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusInternalServerError)
+			return true
+		},
+		"404": func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusNotFound); return true },
+		"redirects": func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+			return true
+		},
 		"hangs":      func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true },
 		"breaks off": func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
 	} {
