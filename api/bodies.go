@@ -46,8 +46,8 @@ type MaintenanceOp struct {
 	Group   cluster.GroupName `json:"group,omitempty"`
 	Cluster bool              `json:"cluster,omitempty"`
 	Reason  string            `json:"reason,omitempty"` // to begin one
-	For     time.Duration     `json:"for,omitempty"`    // 0: 8 hours
-	Drain   bool              `json:"drain,omitempty"`  // of a node: its groups move away
+	For     time.Duration     `json:"for,omitempty" doc:"how long at most, in nanoseconds; 0: 8 hours"`
+	Drain   bool              `json:"drain,omitempty"` // of a node: its groups move away
 	Cause   cluster.EventID   `json:"cause,omitempty"`
 }
 
@@ -106,7 +106,7 @@ type TokenRequest struct {
 	Groups  []cluster.GroupName `json:"groups,omitempty"`
 	Scripts []string            `json:"scripts,omitempty"`
 	Guests  []cluster.GuestName `json:"guests,omitempty"` // that may be powered off; empty: none
-	TTL     time.Duration       `json:"ttl,omitempty"`    // 0: one hour
+	TTL     time.Duration       `json:"ttl,omitempty" doc:"how long it is good, in nanoseconds; 0: one hour"`
 }
 
 // TokenText is a token, for the one who may use it.

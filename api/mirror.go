@@ -49,8 +49,8 @@ type MirrorCopy struct {
 	Blank      bool             `json:"blank,omitempty"`      // it was never made: there is nothing on it
 	DiskError  bool             `json:"disk_error,omitempty"` // its disk had an error, and has not proven itself since
 	Percent    float64          `json:"percent,omitempty"`
-	Rate       int64            `json:"rate,omitempty"`   // of copying, in bytes per second
-	ETA        time.Duration    `json:"eta,omitempty"`    // until the copy is complete
+	Rate       int64            `json:"rate,omitempty"` // of copying, in bytes per second
+	ETA        time.Duration    `json:"eta,omitempty" doc:"until the copy is complete, in nanoseconds"`
 	Dirty      int64            `json:"dirty,omitempty"`  // how much differs, in bytes
 	Size       int64            `json:"size,omitempty"`   // of the block device, in bytes
 	Writes     int64            `json:"writes,omitempty"` // what is written on the block device, in bytes per second

@@ -278,8 +278,8 @@ type Answer struct {
 // SendRequest asks the local daemon to ask other clusters.
 type SendRequest struct {
 	Request
-	Hosts []string      `json:"hosts"`          // addresses or node names of linked clusters
-	Wait  time.Duration `json:"wait,omitempty"` // 0: the default of 10 s
+	Hosts []string      `json:"hosts"` // addresses or node names of linked clusters
+	Wait  time.Duration `json:"wait,omitempty" doc:"for answers, in nanoseconds; 0: 10 s"`
 }
 
 // HostAnswer is what one host answered.

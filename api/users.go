@@ -55,7 +55,7 @@ type Access struct {
 type AccessNew struct {
 	Name  string         `json:"name"` // what it is for
 	Roles []cluster.Role `json:"roles"`
-	TTL   time.Duration  `json:"ttl,omitempty"` // in nanoseconds; 0: 90 days, at most two years
+	TTL   time.Duration  `json:"ttl,omitempty" doc:"how long it is good, in nanoseconds; 0: 90 days, at most two years"`
 }
 
 // AccessText is a new access token with the text that its holder shows. The text

@@ -24,11 +24,11 @@ import (
 // Who gives a wrong password may go on trying: so many times at once, then once
 // in that time. It counts for the name, and for the address.
 const (
-	guessBurst       = 5
-	guessEvery       = 10 * time.Second
-	guessesInQueue   = 16  // passwords that wait to be checked: one is at a time
-	guessesTogether  = 512 // names, and addresses, are counted in so many heaps
-	guessesPerIPv6In = 64  // an IPv6 subscriber has that many bits of addresses
+	guessBurst      = 5
+	guessEvery      = 10 * time.Second
+	guessesInQueue  = 16  // passwords that wait to be checked: one is at a time
+	guessesTogether = 512 // names, and addresses, are counted in so many heaps
+	subscriberBits  = 64  // of an IPv6 address: the rest is the subscriber's to choose
 )
 
 // gate bounds how many passwords can be tried. A heap of names shares one count:
@@ -66,7 +66,7 @@ func (g *gate) try(ctx context.Context, name cluster.UserName, from netip.Addr, 
 	}
 	defer func() { <-g.turn }()
 	if from.Is6() {
-		if p, err := from.Prefix(guessesPerIPv6In); err == nil {
+		if p, err := from.Prefix(subscriberBits); err == nil {
 			from = p.Addr()
 		}
 	}

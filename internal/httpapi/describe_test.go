@@ -79,6 +79,15 @@ func TestHandlersKeepTheDescription(t *testing.T) {
 			}
 		}
 	}
+	// An answer that is not as described is seen.
+	w := httptest.NewRecorder()
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.WriteString(`{"cluster": 7}`)
+	r := ask("GET /v1/status", "")
+	r.Header.Set("Authorization", "Bearer x")
+	if ok, _ := v.ValidateHttpRequestResponse(r, w.Result()); ok {
+		t.Error("the validator takes anything")
+	}
 }
 
 // Each operation says which role it takes.

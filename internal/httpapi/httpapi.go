@@ -1,11 +1,13 @@
 // Package httpapi is the one API: JSON over HTTP, described by OpenAPI 3.1 from
-// the code. It is served on two doors, the local socket (root) and the TLS port
-// (nodes, linked clusters, holders of tokens); who may call what is one table.
+// the code. It is served on three doors, the local socket (root), the TLS port
+// (nodes, linked clusters, holders of access tokens) and the console's (users); who
+// may call what is one table.
 package httpapi
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -152,6 +154,10 @@ var ourErrors = sync.OnceFunc(func() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		p := &problem{Status: status, Title: http.StatusText(status), Detail: msg, Code: "bad-request", Hint: "/openapi.json describes every operation"}
 		for _, e := range errs {
+			var at *huma.ErrorDetail
+			if errors.As(e, &at) { // without the value, which may be a password
+				e = fmt.Errorf("%s (%s)", at.Message, at.Location)
+			}
 			p.Detail += ": " + e.Error()
 		}
 		if status == http.StatusNotFound {

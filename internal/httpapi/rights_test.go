@@ -234,6 +234,14 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// What is refused for its length may be a password: it is not sent back.
+func TestRefusalsDoNotQuote(t *testing.T) {
+	code, text := callOf(t, &httpapitest.Backend{}, httpapi.Caller{Kind: httpapi.Local}, "POST /v1/users", `{"name":"ann","password":"hunter2","roles":["read"]}`)
+	if code != http.StatusUnprocessableEntity || strings.Contains(text, "hunter2") || !strings.Contains(text, "body.password") {
+		t.Error(code, text)
+	}
+}
+
 func TestRights(t *testing.T) {
 	b := &httpapitest.Backend{}
 	h := httpapi.New(b, "test")

@@ -50,6 +50,10 @@ func TestManualOfTheAPI(t *testing.T) {
 			linesAre(t, got[i], want[1])
 		}
 	}
+	// Whoever looks later, at any node, sees who did it.
+	told(t, s, "CLP-2", "access-token-made", "(example) was made with the roles read, operate")
+	told(t, s, "CLP-2", "user-set", "User ann was added with the roles read, operate (by root)")
+	told(t, s, "CLP-1", "access-refused", "the caller is token example")
 }
 
 // answerIs fails unless the last line is a JSON value that has what want has.
