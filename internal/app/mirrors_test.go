@@ -78,6 +78,17 @@ func TestUnknownVerbOfAMirror(t *testing.T) {
 	}
 }
 
+// What is asked of a copy is refused where there is none: on a witness, for one.
+func TestACopyThatIsNotHere(t *testing.T) {
+	for _, verb := range []string{"look", "keep"} {
+		_, err := (&Daemon{node: "w"}).Mirror(t.Context(), "root", "md", verb, api.MirrorOp{})
+		var e *api.Error
+		if !errors.As(err, &e) || e.Code != "no-such-copy" || e.Hint == "" {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+}
+
 // ports passes on the refusals that a loop wants told.
 type ports struct{ refused chan engine.MirrorRefused }
 

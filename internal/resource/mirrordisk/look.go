@@ -27,7 +27,7 @@ func (d *Driver) Look(ctx context.Context, r cluster.ResourceName) (api.MirrorFi
 	if err != nil {
 		return api.MirrorFiles{}, err
 	}
-	out := api.MirrorFiles{Node: d.o.Node}
+	out := api.MirrorFiles{Node: d.o.Node, Files: []api.MirrorFile{}}
 	path, why := m.lookable(s)
 	if why != "" {
 		out.Text = why
