@@ -295,12 +295,11 @@ func (v *view) View() tea.View {
 		rows := v.rows()
 		chosen := v.choice(rows)
 		for i := range rows {
-			text := rows[i].text
+			mark := " "
 			if &rows[i] == chosen {
-				at = len(lines)
-				text = lipgloss.NewStyle().Bold(true).Render(">") + strings.TrimPrefix(text, " ")
+				at, mark = len(lines), lipgloss.NewStyle().Bold(true).Render(">")
 			}
-			lines = append(lines, text)
+			lines = append(lines, mark+rows[i].text)
 		}
 	}
 	room := max(v.height-2, 1)
