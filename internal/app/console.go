@@ -65,15 +65,20 @@ func (c forConsole) Vouch(purpose string, statement []byte) (string, error) {
 }
 
 // Vouched returns what a node that the cluster file still has has signed.
-func (c forConsole) Vouched(purpose, voucher string) ([]byte, error) {
+func (c forConsole) Vouched(purpose, voucher string) ([]byte, cluster.NodeName, error) {
 	statement, by, err := c.id.Vouched(purpose, voucher)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if c.file().Node(by) == nil {
-		return nil, notInFile(c.file(), by)
+		return nil, "", notInFile(c.file(), by)
 	}
-	return statement, nil
+	return statement, by, nil
+}
+
+// TurnedAway tells the operator's log of somebody who was not let in.
+func (c forConsole) TurnedAway(ctx context.Context, what string, from netip.Addr, why string) {
+	c.away.tell(ctx, what, mapped(from), why)
 }
 
 // Consoles returns the consoles of the other nodes: first of those that can run

@@ -46,8 +46,13 @@ type Cluster interface {
 	// Vouch signs a statement for a purpose, for the other nodes.
 	Vouch(purpose string, statement []byte) (string, error)
 	// Vouched returns a statement that a node of the cluster has signed for that
-	// purpose.
-	Vouched(purpose, voucher string) ([]byte, error)
+	// purpose, and the node.
+	Vouched(purpose, voucher string) ([]byte, cluster.NodeName, error)
+	// Record writes a line of the operator's log.
+	Record(ctx context.Context, e api.Event) cluster.EventID
+	// TurnedAway tells the operator's log of somebody who was not let in, unless
+	// that happens too often.
+	TurnedAway(ctx context.Context, what string, from netip.Addr, why string)
 	// Consoles returns the consoles of the other nodes, the likeliest to be
 	// reached first.
 	Consoles() []Elsewhere

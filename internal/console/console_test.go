@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,13 @@ type town struct {
 type site struct {
 	mu    sync.Mutex
 	users map[cluster.UserName]api.User
+	log   []string
+}
+
+func (s *site) tell(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, text)
 }
 
 func (t town) SignIn(ctx context.Context, name cluster.UserName, password string) (api.User, error) {
@@ -58,12 +66,21 @@ func (t town) Vouch(purpose string, statement []byte) (string, error) {
 	return purpose + ":" + string(statement), nil
 }
 
-func (t town) Vouched(purpose, voucher string) ([]byte, error) {
+func (t town) Vouched(purpose, voucher string) ([]byte, cluster.NodeName, error) {
 	statement, ours := strings.CutPrefix(voucher, purpose+":")
 	if !ours {
-		return nil, errors.New("not signed")
+		return nil, "", errors.New("not signed")
 	}
-	return []byte(statement), nil
+	return []byte(statement), "n1", nil
+}
+
+func (t town) Record(_ context.Context, e api.Event) cluster.EventID {
+	t.site.tell(e.Text)
+	return "n1/1"
+}
+
+func (t town) TurnedAway(_ context.Context, what string, _ netip.Addr, why string) {
+	t.site.tell(what + ": " + why)
 }
 
 func (town) Consoles() []Elsewhere { return []Elsewhere{{"n2", "https://10.0.0.2:29003"}} }
@@ -272,6 +289,9 @@ func TestHandOver(t *testing.T) {
 	}
 	if resp, _ := second.do("POST", "/session/handover", ticket); resp.StatusCode != 401 {
 		t.Error("a ticket was good twice:", resp.Status)
+	}
+	if log := strings.Join(s.log, "\n"); !strings.Contains(log, "User ann (IP=127.0.0.1) goes on at the console of this node, with a ticket of n1.") || strings.Count(log, "A ticket for the console: ") != 7 {
+		t.Errorf("the log says:\n%s", log)
 	}
 }
 

@@ -146,31 +146,44 @@ func (c *Console) newTicket(r *http.Request) (any, error) {
 	return Ticket{voucher, t.Until}, nil
 }
 
-// handOver begins a session by a ticket of another node.
+// handOver begins a session by a ticket of another node, or of this one before it
+// was started anew.
 func (c *Console) handOver(r *http.Request) (any, error) {
 	var in Ticket
 	if err := body(r, &in); err != nil {
 		return nil, err
 	}
-	var t ticket
-	statement, err := c.Cluster.Vouched(ticketPurpose, in.Ticket)
+	u, t, by, err := c.redeem(r.Context(), in.Ticket)
+	if err != nil {
+		c.Cluster.TurnedAway(r.Context(), "A ticket for the console", addrOf(r), err.Error())
+		return nil, err
+	}
+	c.Cluster.Record(r.Context(), api.Event{Level: cluster.LevelInfo, Module: "apisv", Code: "session-moved", Fields: map[string]string{"user": string(t.User), "ip": addrOf(r).String()},
+		Text: fmt.Sprintf("User %s (IP=%s) goes on at the console of this node, with a ticket of %s.", t.User, addrOf(r), by)})
+	return c.told(u, t.Since), c.begin(r.Context(), u.Name, t.Since)
+}
+
+// redeem checks a ticket, which is then used, and returns whose it is, what it says
+// and who made it.
+func (c *Console) redeem(ctx context.Context, text string) (u api.User, t ticket, by cluster.NodeName, err error) {
+	statement, by, err := c.Cluster.Vouched(ticketPurpose, text)
 	if err == nil {
 		err = json.Unmarshal(statement, &t)
 	}
 	if err != nil {
-		return nil, noSession(fmt.Sprintf("the ticket of the other node is not good here: %v", err))
+		return u, t, by, noSession(fmt.Sprintf("the ticket of the other node is not good here: %v", err))
 	}
-	if now := time.Now(); now.After(t.Until) || t.Until.After(now.Add(2*ticketLife)) {
-		return nil, noSession("the ticket of the other node has run out")
+	now := time.Now()
+	if now.After(t.Until) || t.Until.After(now.Add(2*ticketLife)) {
+		return u, t, by, noSession("the ticket of the other node has run out")
 	}
-	u, err := c.userSince(r.Context(), t.User, t.Since)
-	if err != nil {
-		return nil, err
+	if u, err = c.userSince(ctx, t.User, t.Since); err != nil {
+		return u, t, by, err
 	}
-	if !c.used.first(t.ID, t.Until, time.Now()) {
-		return nil, noSession("the ticket of the other node has been used")
+	if !c.used.first(t.ID, t.Until, now) {
+		return u, t, by, noSession("the ticket of the other node has been used")
 	}
-	return c.told(u, t.Since), c.begin(r.Context(), u.Name, t.Since)
+	return u, t, by, nil
 }
 
 // used remembers the tickets that were shown here, as long as they could be shown

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -32,10 +33,14 @@ func (alone) User(_ context.Context, name cluster.UserName) (api.User, error) {
 	return api.User{Name: name, Roles: cluster.Roles()}, nil
 }
 
-func (alone) Vouch(string, []byte) (string, error)    { return "a ticket", nil }
-func (alone) Vouched(string, string) ([]byte, error)  { return nil, errors.New("not signed") }
-func (alone) Consoles() []console.Elsewhere           { return nil }
-func (alone) Names() (cluster.Name, cluster.NodeName) { return "big", "n0" }
+func (alone) Vouch(string, []byte) (string, error) { return "a ticket", nil }
+func (alone) Vouched(string, string) ([]byte, cluster.NodeName, error) {
+	return nil, "", errors.New("not signed")
+}
+func (alone) Record(context.Context, api.Event) cluster.EventID      { return "" }
+func (alone) TurnedAway(context.Context, string, netip.Addr, string) {}
+func (alone) Consoles() []console.Elsewhere                          { return nil }
+func (alone) Names() (cluster.Name, cluster.NodeName)                { return "big", "n0" }
 
 // big is a cluster of that many nodes, groups and monitors.
 func big(nodes, groups, monitors int) api.Status {
