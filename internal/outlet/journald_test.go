@@ -89,13 +89,13 @@ func journaldInside(t *testing.T) {
 		}
 	}
 	// It stands still: the queue of its socket is full sooner or later.
-	n.happen(1000)
+	n.happen(700)
 	until(t, "it stands still", works(false))
 	if why := n.outlets.States()[0].Why; !strings.Contains(why, "journald") {
 		t.Error(why)
 	}
 	last := ""
-	for last != "a/1003" {
+	for last != "a/703" {
 		id := read()["TASUKI_EVENT"]
 		if last != "" && id != last && len(id) <= len(last) && id < last {
 			t.Fatalf("%s came after %s", id, last)

@@ -31,12 +31,15 @@ type pump struct {
 
 	// What only the goroutine of run uses.
 	saved  cursor
-	due    time.Time // when cur must be written, if it is not saved
-	told   time.Time // when a failure was told last
-	open   bool      // a failure was told, and not yet that it is over
-	failed time.Time // since when it fails; zero: it works
-	left   int       // events that the receiver refused and that were not told yet
-	leftAt time.Time // when such were told last
+	due    time.Time     // when cur must be written, if it is not saved
+	told   time.Time     // when a failure was told last
+	open   bool          // a failure was told, and not yet that it is over
+	failed time.Time     // since when it fails; zero: it works
+	pause  time.Duration // before the next attempt, while it fails
+	left   int           // events that the receiver refused and that were not told yet
+	leftAt time.Time     // when such were told last
+	// The receiver did not confirm what it was given when it was asked last.
+	unsettled bool
 
 	mu    sync.Mutex
 	cur   cursor
@@ -106,20 +109,17 @@ func (p *pump) run(ctx context.Context, lost error) {
 	}
 }
 
-// rest makes sure of what was delivered and waits for more.
+// rest waits for more to do, and notes what was done when that is due.
 func (p *pump) rest(ctx context.Context) {
-	wait := p.x.wait.first
-	for !p.save(ctx) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, p.x.wait.most)
+	var due <-chan time.Time
+	if !p.due.IsZero() {
+		due = time.After(time.Until(p.due))
 	}
 	select {
 	case <-ctx.Done():
 	case <-p.wake:
+	case <-due:
+		p.save(ctx)
 	}
 }
 
@@ -156,8 +156,7 @@ func (p *pump) take(ctx context.Context, e *api.Event) bool {
 		return true
 	}
 	d := &Delivery{Cluster: p.x.o.Cluster, Outlet: p.c.Name, From: p.x.o.Node, Number: p.cur.Number + 1, Missed: p.cur.Missed - p.cur.Told, Event: *e}
-	wait, refused := p.x.wait.first, 0
-	for {
+	for refused := 0; ; {
 		err := p.try(ctx, d)
 		if ctx.Err() != nil && err != nil {
 			return false
@@ -175,9 +174,8 @@ func (p *pump) take(ctx context.Context, e *api.Event) bool {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(wait):
+		case <-time.After(p.pause):
 		}
-		wait = min(2*wait, p.x.wait.most)
 	}
 }
 
@@ -218,6 +216,7 @@ func heavy(l, least cluster.Level) bool {
 // fails notes a failed attempt, and tells of it when it has gone on for long.
 func (p *pump) fails(ctx context.Context, err error) {
 	now := time.Now()
+	p.pause = min(max(2*p.pause, p.x.wait.first), p.x.wait.most)
 	p.mu.Lock()
 	p.state.Failures++
 	p.state.Why = err.Error()
@@ -245,7 +244,7 @@ func (p *pump) works(ctx context.Context, refused error) {
 	}
 	p.state.Why = ""
 	p.mu.Unlock()
-	p.failed = time.Time{}
+	p.failed, p.pause = time.Time{}, 0
 	if p.open {
 		p.open = false
 		p.tell(ctx, cluster.LevelInfo, "outlet-works", fmt.Sprintf("Outlet %s delivers events again.", p.c.Name))
@@ -276,23 +275,28 @@ func (p *pump) saveIfDue(ctx context.Context) {
 	}
 }
 
-// save writes the cursor if it has changed, and if the receiver surely has all that
-// it says; false: that is not so. Where the disk fails, the outlet goes on: after a
-// restart it repeats what it did since.
-func (p *pump) save(ctx context.Context) bool {
-	p.due = time.Time{}
+// save writes the cursor, if the receiver surely has all that it says; else that is
+// due later. Where the disk fails, the outlet goes on: after a restart it repeats
+// what it did since.
+func (p *pump) save(ctx context.Context) {
 	within, cancel := context.WithTimeout(ctx, p.c.Timeout)
 	defer cancel()
 	if err := p.sink.settle(within); err != nil {
 		if ctx.Err() == nil {
+			p.unsettled = true
 			p.fails(ctx, err)
+			p.due = time.Now().Add(max(p.pause, p.x.wait.save))
 		}
-		return false
+		return
+	}
+	p.due = time.Time{}
+	if p.unsettled {
+		p.unsettled = false
+		p.works(ctx, nil)
 	}
 	if !reflect.DeepEqual(p.cur, p.saved) {
 		p.write()
 	}
-	return true
 }
 
 // write makes the cursor durable.
