@@ -74,10 +74,6 @@ func keeper(ctx context.Context, dir string, log *slog.Logger) error {
 // others wait for it.
 const threads = 8
 
-// memory is what the heap should not exceed by garbage, in bytes. The room for the
-// kernel's requests is not in it.
-const memory = 24 << 20
-
 func process(ctx context.Context, dir, version string, log *slog.Logger) error {
 	k, err := keep.Dial()
 	if err != nil {
@@ -86,7 +82,6 @@ func process(ctx context.Context, dir, version string, log *slog.Logger) error {
 	defer k.Close()
 	runtime.GOMAXPROCS(max(threads, runtime.NumCPU()))
 	debug.SetGCPercent(400) // what is allocated for each request is small
-	debug.SetMemoryLimit(memory)
 	harden(log)
 	err = Run(ctx, Options{Dir: dir, Keeper: k, Log: log, Version: version})
 	if errors.Is(err, context.Canceled) {
