@@ -187,12 +187,19 @@ func Construct(node, peer string, size int64, shift uint8, random func() uint64)
 	return s
 }
 
-// Take returns the effects since the last time. They are valid until the next
-// call of any method.
+// Take returns the effects since the last time. They belong to the caller, who may
+// give back the room that they stood in, see Reuse.
 func (c *Core) Take() []Effect {
 	e := c.eff
 	c.eff = c.eff[:0:0]
 	return e
+}
+
+// Reuse gives room for the next effects, of which the caller has no more use.
+func (c *Core) Reuse(room []Effect) {
+	if len(c.eff) == 0 {
+		c.eff = room[:0]
+	}
 }
 
 func (c *Core) effect(e Effect) { c.eff = append(c.eff, e) }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
@@ -81,7 +80,6 @@ func process(ctx context.Context, dir, version string, log *slog.Logger) error {
 	}
 	defer k.Close()
 	runtime.GOMAXPROCS(max(threads, runtime.NumCPU()))
-	debug.SetGCPercent(400) // what is allocated for each request is small
 	harden(log)
 	err = Run(ctx, Options{Dir: dir, Keeper: k, Log: log, Version: version})
 	if errors.Is(err, context.Canceled) {

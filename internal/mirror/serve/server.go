@@ -228,25 +228,33 @@ func (s *Server) step(f func(*replica.Core)) { s.carry(s.take(f), false) }
 // be done there it does itself.
 func (s *Server) stepHere(f func(*replica.Core)) { s.carry(s.take(f), true) }
 
+// room is what effects stand in. It is used again, because it would be most of what
+// is allocated for a request.
+type room struct{ effects []replica.Effect }
+
+var rooms = sync.Pool{New: func() any { return &room{make([]replica.Effect, 0, 4)} }}
+
 // take tells the core something and returns the effects. In async mode it also
 // sends, so that what is sent keeps the order of the core.
-func (s *Server) take(f func(*replica.Core)) []replica.Effect {
+func (s *Server) take(f func(*replica.Core)) *room {
+	r := rooms.Get().(*room)
 	s.mu.Lock()
+	s.core.Reuse(r.effects)
 	f(s.core)
-	effects := s.core.Take()
-	if !s.spec.Async || !sends(effects) {
+	r.effects = s.core.Take()
+	if !s.spec.Async || !sends(r.effects) {
 		s.mu.Unlock()
-		return effects
+		return r
 	}
 	s.sending.Lock()
 	s.mu.Unlock()
 	defer s.sending.Unlock()
-	for i := range effects {
-		if e := &effects[i]; e.Do == replica.DoSend {
+	for i := range r.effects {
+		if e := &r.effects[i]; e.Do == replica.DoSend {
 			s.send(e)
 		}
 	}
-	return effects
+	return r
 }
 
 func sends(effects []replica.Effect) bool {
@@ -260,10 +268,10 @@ func sends(effects []replica.Effect) bool {
 
 // carry carries out effects in their order; here says that this thread may wait
 // for the local disk.
-func (s *Server) carry(effects []replica.Effect, here bool) {
+func (s *Server) carry(r *room, here bool) {
 	var last *replica.IO
-	for i := range effects {
-		e := &effects[i]
+	for i := range r.effects {
+		e := &r.effects[i]
 		switch e.Do {
 		case replica.DoLocal:
 			if (!here || s.data.Busy()) && s.begin(e.IO) {
@@ -283,6 +291,8 @@ func (s *Server) carry(effects []replica.Effect, here bool) {
 			s.rare(e)
 		}
 	}
+	clear(r.effects)
+	rooms.Put(r)
 	switch {
 	case last == nil:
 	case here:
@@ -430,11 +440,11 @@ func (s *Server) begin(io *replica.IO) bool {
 	return s.data.Start(disk.Start{
 		Write: io.Op == replica.Write, P: io.Tag.(*job).data(io), Off: io.Off, Durable: io.FUA,
 		Done: func(err error) {
-			effects := s.take(func(c *replica.Core) { c.LocalDone(io, errnoOf(err)) })
-			if sends(effects) {
-				go s.carry(effects, false)
+			r := s.take(func(c *replica.Core) { c.LocalDone(io, errnoOf(err)) })
+			if sends(r.effects) {
+				go s.carry(r, false)
 			} else {
-				s.carry(effects, false)
+				s.carry(r, false)
 			}
 		},
 	})
