@@ -85,6 +85,7 @@ func (d *drilling) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.drill = !d.byHand
 	if d.will, err = d.p.foresee(ctx, d.asking, snap); err != nil {
 		return err
 	}
@@ -255,21 +256,10 @@ func (d *drilling) doFence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.began = d.happened(ctx, "fence-done") // what the device took is not part of it
 	d.did("forced %s off: %s", n, b.Text)
 	d.out.Back = append(d.out.Back, fmt.Sprintf("switch %s on; it joins by itself", n))
 	d.await(ctx, d.timeout)
 	return nil
-}
-
-// happened returns when the latest line of that code was written, or now.
-func (d *drilling) happened(ctx context.Context, code string) time.Time {
-	for _, e := range slices.Backward(d.lines(ctx)) {
-		if e.Code == code {
-			return e.Time
-		}
-	}
-	return time.Now()
 }
 
 // doByHand waits for the first line that tells of it.

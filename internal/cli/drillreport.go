@@ -13,7 +13,7 @@ import (
 
 // detects says whether a line of that code tells that something is wrong.
 func detects(code string) bool {
-	return slices.Contains([]string{"node-silent", "node-down", "monitor-bad", "monitor-rehearsal", "isolated", "resource-failed"}, code)
+	return slices.Contains([]string{"node-silent", "node-down", "fence-done", "monitor-bad", "monitor-rehearsal", "isolated", "resource-failed"}, code)
 }
 
 // decides says whether a line of that code tells that something is done about it.

@@ -26,6 +26,7 @@ type asking struct {
 	move, fail        string
 	apply, file       string
 	suppose           []string
+	drill             bool // kill is an order to force the node off, fail a rehearsal here
 }
 
 func (a *asking) flags(c *cobra.Command, p *program) {
@@ -160,9 +161,12 @@ func (p *program) took(ctx context.Context) (map[whatif.Step]time.Duration, erro
 	out := map[whatif.Step]time.Duration{}
 	for _, e := range events {
 		what := map[string]string{"resource-started": whatif.Start, "resource-stopped": whatif.Stop, "resource-forced": whatif.Force}[e.Code]
-		ms, err := strconv.Atoi(e.Fields["took_ms"])
-		if what != "" && err == nil {
-			out[whatif.Step{Resource: cluster.ResourceName(e.Fields["resource"]), What: what}] = time.Duration(ms) * time.Millisecond
+		at := whatif.Step{Resource: cluster.ResourceName(e.Fields["resource"]), What: what}
+		if e.Code == "fence-done" {
+			at = whatif.FenceOf(cluster.NodeName(e.Fields["node"]))
+		}
+		if ms, err := strconv.Atoi(e.Fields["took_ms"]); at.What != "" && err == nil {
+			out[at] = time.Duration(ms) * time.Millisecond
 		}
 	}
 	return out, nil
@@ -179,6 +183,9 @@ func (a *asking) changes(q *whatif.Question, f *config.File, here cluster.NodeNa
 		if err != nil {
 			return err
 		}
+		if fail.Rehearse = a.drill && fail.Monitor != ""; fail.Rehearse && fail.Node == "" {
+			fail.Node = here
+		}
 		q.Changes = append(q.Changes, whatif.Change{Fail: fail})
 	}
 	for _, text := range a.pull {
@@ -189,7 +196,11 @@ func (a *asking) changes(q *whatif.Question, f *config.File, here cluster.NodeNa
 		q.Changes = append(q.Changes, whatif.Change{Pull: pull})
 	}
 	for _, n := range a.kill {
-		q.Changes = append(q.Changes, whatif.Change{Kill: cluster.NodeName(n)})
+		c := whatif.Change{Kill: cluster.NodeName(n)}
+		if a.drill {
+			c = whatif.Change{Fence: &whatif.Order{Node: c.Kill, By: here}}
+		}
+		q.Changes = append(q.Changes, c)
 	}
 	for _, n := range a.leave {
 		q.Changes = append(q.Changes, whatif.Change{Leave: cluster.NodeName(n)})

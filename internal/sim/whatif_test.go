@@ -195,11 +195,12 @@ func question(s *Scenario, changes []whatif.Change) (whatif.Question, bool) {
 			leader = name
 		}
 	}
-	for n, d := range w.fences {
+	for _, n := range w.names {
+		d := w.fences[n]
 		if d.lies {
 			return q, false
 		}
-		f := whatif.Suppose{Takes: d.takes}
+		f := whatif.Suppose{Takes: max(d.takes, deviceTakes)}
 		if d.fails {
 			f.Fails = -1
 		}

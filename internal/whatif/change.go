@@ -16,11 +16,15 @@ import (
 type Change struct {
 	Kill  cluster.NodeName // its power is gone, and does not come back
 	Leave cluster.NodeName // its daemon is stopped by plan
+	Fence *Order
 	Cut   *Cut
 	Pull  *Pull
 	Fail  *Fail
 	Ask   *admission.Ask
 }
+
+// Order is an operator's order, given at By, to force a node off.
+type Order struct{ Node, By cluster.NodeName }
 
 // Cut is what one node sends to another on a path and does not arrive any more.
 type Cut struct {
@@ -45,6 +49,7 @@ type Fail struct {
 	Node     cluster.NodeName     // "": where the group runs that it is about
 	Resource cluster.ResourceName // it ends; or
 	Monitor  cluster.MonitorName  // the monitor finds what it watches bad, for good
+	Rehearse bool                 // nothing fails, but the monitor's recovery is rehearsed
 	Text     string
 }
 
@@ -82,6 +87,8 @@ func (c Change) check(f *config.File) *api.Error {
 		return node(c.Kill)
 	case c.Leave != "":
 		return node(c.Leave)
+	case c.Fence != nil:
+		return node(c.Fence.Node)
 	case c.Pull != nil:
 		return node(c.Pull.Node)
 	case c.Cut != nil:
@@ -134,6 +141,8 @@ func (c Change) String() string {
 		return fmt.Sprintf("%s loses its power", c.Kill)
 	case c.Leave != "":
 		return fmt.Sprintf("the daemon of %s is stopped by plan", c.Leave)
+	case c.Fence != nil:
+		return fmt.Sprintf("%s is forced off by its fence", c.Fence.Node)
 	case c.Cut != nil && c.Cut.Path == AllPaths:
 		return fmt.Sprintf("nothing that %s sends to %s arrives any more", c.Cut.From, c.Cut.To)
 	case c.Cut != nil:
@@ -144,6 +153,8 @@ func (c Change) String() string {
 		return fmt.Sprintf("%s is cut from %s", c.Pull.Node, networks(c.Pull.Paths))
 	case c.Fail != nil && c.Fail.Resource != "":
 		return fmt.Sprintf("resource %s fails on %s", c.Fail.Resource, c.Fail.Node)
+	case c.Fail != nil && c.Fail.Rehearse:
+		return fmt.Sprintf("the recovery of monitor %s is rehearsed on %s", c.Fail.Monitor, c.Fail.Node)
 	case c.Fail != nil:
 		return fmt.Sprintf("monitor %s finds what it watches bad on %s", c.Fail.Monitor, c.Fail.Node)
 	case c.Ask != nil && c.Ask.Kind == admission.ConfigApply:

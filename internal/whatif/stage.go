@@ -1,6 +1,7 @@
 package whatif
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"net/netip"
@@ -364,7 +365,7 @@ const codeScript = "script-runs"
 // fence is a fence device; it works, unless it is supposed to fail.
 func (s *stage) fence(by *actor, f engine.FenceRun) {
 	fate := s.fate[FenceOf(f.Node)]
-	took := max(fate.Takes, fenceTakes)
+	took := cmp.Or(fate.Takes, s.fenceTakes(f.Node))
 	m := by.machine
 	s.waits++
 	s.after(took, func() {
@@ -379,6 +380,18 @@ func (s *stage) fence(by *actor, f engine.FenceRun) {
 			s.step(by, engine.Event{Fenced: &done})
 		}
 	})
+}
+
+// fenceTakes is how long the first level of a node's fence takes, if nobody knows
+// better.
+func (s *stage) fenceTakes(n cluster.NodeName) time.Duration {
+	took := fenceTakes
+	if is := s.file.Node(n); is != nil && len(is.Fence) > 0 {
+		for _, step := range is.Fence[0] {
+			took += step.Delay
+		}
+	}
+	return took
 }
 
 // FenceOf is the step under which the fence of a node is supposed to take some

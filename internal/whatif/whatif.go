@@ -226,7 +226,8 @@ func (s *stage) change(changes []Change, r *api.Simulation) *api.Error {
 			if no != nil {
 				return no
 			}
-			c.Fail = &Fail{Node: at, Resource: c.Fail.Resource, Monitor: c.Fail.Monitor, Text: c.Fail.Text}
+			named := *c.Fail
+			named.Node, c.Fail = at, &named
 		}
 		r.Change = append(r.Change, c.String())
 		switch {
@@ -238,6 +239,10 @@ func (s *stage) change(changes []Change, r *api.Simulation) *api.Error {
 			s.off(s.nodes[c.Kill], "it has lost its power")
 		case c.Leave != "":
 			s.step(s.nodes[c.Leave], engine.Event{Leave: true})
+		case c.Fence != nil:
+			if by := s.nodes[c.Fence.By]; by != nil {
+				s.step(by, engine.Event{Fence: &engine.Fence{Node: c.Fence.Node, Why: "an operator ordered it"}})
+			}
 		case c.Cut != nil:
 			s.sever(*c.Cut)
 		case c.Pull != nil:
@@ -317,6 +322,10 @@ const linkDown = 20
 // fail lets a resource end, or a monitor find trouble with every look.
 func (s *stage) fail(f Fail) {
 	n := s.nodes[f.Node]
+	if f.Rehearse {
+		s.step(n, engine.Event{Rehearse: &engine.Rehearse{Monitor: f.Monitor}})
+		return
+	}
 	if f.Resource == "" {
 		s.trouble(n, s.file.Monitor(f.Monitor), engine.Probe{Monitor: f.Monitor, Code: 1, Text: f.Text})
 		return

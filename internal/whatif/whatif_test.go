@@ -208,6 +208,30 @@ func TestArbitration(t *testing.T) {
 	}
 }
 
+const fenced = `cluster: c
+nodes:
+  n1: {addresses: [10.0.1.1], fence: [[{device: power, delay: 2s}]]}
+  n2: {addresses: [10.0.1.2], fence: [[{device: power}]]}
+arbitration: [fence]
+fences: {power: {agent: fence_ipmilan, options: {ip: 10.0.2.9}}}
+groups:
+  web: {resources: {www: {kind: exec, start: start.sh, stop: stop.sh}}}
+`
+
+// An order to force a node off is carried out by the node that was given it. A
+// fence that fails leaves the group nowhere.
+func TestFence(t *testing.T) {
+	order := whatif.Change{Fence: &whatif.Order{Node: "n1", By: "n2"}}
+	r := of(t, fenced, whatif.Question{Changes: []whatif.Change{order}})
+	if g := r.Group("web"); g.After != "n2" || r.Nodes[0].On || step(t, r, "fence-done").After != 2500*time.Millisecond {
+		t.Errorf("%+v %+v", g, r.Steps)
+	}
+	r = of(t, fenced, whatif.Question{Changes: []whatif.Change{kill("n1")}, Fate: map[whatif.Step]whatif.Suppose{whatif.FenceOf("n1"): {Fails: -1}}})
+	if !r.Outage() {
+		t.Errorf("%+v", r.Group("web"))
+	}
+}
+
 func TestApply(t *testing.T) {
 	apply := func(text string) whatif.Change {
 		return whatif.Change{Ask: &admission.Ask{Kind: admission.ConfigApply, Config: &state.SetConfig{Base: 1, Text: text}}}
