@@ -137,7 +137,6 @@ func (t teller) node(n *api.Node, now time.Time) {
 	name := string(n.Name)
 	t.yes(t.f.nodeUp, n.State == cluster.NodeUp, name, strconv.FormatBool(n.Witness))
 	state(t, t.f.nodeState, n.State, nodeStates, name)
-	t.yes(t.f.nodeWitness, n.Witness, name)
 	t.yes(t.f.nodeVoter, n.Voter, name)
 	t.yes(t.f.quarantined, n.Quarantine != nil, name)
 	if n.Heard != nil {

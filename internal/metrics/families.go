@@ -51,7 +51,7 @@ type families struct {
 	build, answers                                                       *Family
 	leaderKnown, leader, term, applied, committed, generation, solo      *Family
 	votes, votesThere, survives, configVersion, maintenance              *Family
-	nodeUp, nodeState, nodeWitness, nodeVoter, quarantined, silence      *Family
+	nodeUp, nodeState, nodeVoter, quarantined, silence                   *Family
 	directionUp, beatDelay, beatsSent, beatsReceived, beatsDropped       *Family
 	leaseHeld, leaseMargin, leaseLeast, lease, isolate, isolated         *Family
 	lateness, stateWrite                                                 *Family
@@ -106,9 +106,8 @@ func (f *families) ofCluster() {
 }
 
 func (f *families) ofNodes() {
-	f.nodeUp = f.gauge("node_up", "Whether the node is up, by agreement.", "node", "witness")
+	f.nodeUp = f.gauge("node_up", "Whether the node is up, by agreement; the label says whether it is a witness.", "node", "witness")
 	f.nodeState = f.gauge("node_state", "1 for the state that the node is in, else 0: unknown, up, left, down.", "node", "state")
-	f.nodeWitness = f.gauge("node_witness", "Whether the node is a witness.", "node")
 	f.nodeVoter = f.gauge("node_voter", "Whether the node has a vote now.", "node")
 	f.quarantined = f.gauge("node_quarantined", "Whether the node is quarantined.", "node")
 	f.silence = f.gauge("node_silence_seconds", "Time since this node last heard the other one, on any network.", "node")

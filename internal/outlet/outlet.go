@@ -126,12 +126,11 @@ func (x *Outlets) sweep(all []*pump) {
 // Run tells the outlets of new events until ctx ends; then it waits until all have
 // ended and their cursors are written.
 func (x *Outlets) Run(ctx context.Context) error {
-	for u := range x.o.Journal.Subscribe(ctx) {
-		if !u.Resync && u.Event.Node != x.o.Node {
-			continue
-		}
-		for _, p := range x.list() {
-			p.poke()
+	news := x.o.Journal.Subscribe(ctx)
+	x.poke() // there may have been events before that
+	for u := range news {
+		if u.Resync || u.Event.Node == x.o.Node {
+			x.poke()
 		}
 	}
 	<-ctx.Done() // the journal may end first
@@ -142,6 +141,12 @@ func (x *Outlets) Run(ctx context.Context) error {
 		p.stop()
 	}
 	return nil
+}
+
+func (x *Outlets) poke() {
+	for _, p := range x.list() {
+		p.poke()
+	}
 }
 
 // States returns how the outlets do, in the order of the file.
