@@ -110,7 +110,7 @@ export class Live {
         await this.look();
       }
       if (this.missed === 0 && this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
-      if (this.missed !== 1) await new Promise((done) => setTimeout(done, again));
+      await new Promise((done) => setTimeout(done, again));
     }
   }
 

@@ -1,6 +1,5 @@
 // Every text of the page. {name} stands for a value.
 export const en = {
-  'app.title': 'Tasuki',
   'app.skip': 'Skip to content',
   'nav.label': 'Views',
   'nav.toggle': 'Show or hide the views',
@@ -18,7 +17,6 @@ export const en = {
   'menu.signout': 'Sign out',
   'menu.user': 'Signed in as {name}',
 
-  'signin.title': 'Sign in',
   'signin.name': 'User name',
   'signin.password': 'Password',
   'signin.button': 'Sign in',
@@ -37,9 +35,7 @@ export const en = {
 
   'common.loading': 'Loading…',
   'common.cancel': 'Cancel',
-  'common.close': 'Close',
   'common.none': 'None',
-  'common.filter': 'Filter',
   'common.all': 'All',
   'common.name': 'Name',
   'common.state': 'State',
@@ -56,12 +52,10 @@ export const en = {
   'common.actionsOf': 'Actions of {name}',
   'common.notfound': 'There is no such page',
   'common.error': 'This view could not be shown',
-  'common.reload': 'Reload',
   'common.page': 'Page {page} of {pages}, {count} in all',
   'common.previous': 'Previous page',
   'common.next': 'Next page',
   'common.report': 'Report',
-  'common.done': 'Done',
   'common.failed': 'Failed: {text}',
   'common.noright': 'This takes the role {role}',
 
@@ -141,7 +135,6 @@ export const en = {
   'group.start': 'Start',
   'group.stop': 'Stop',
   'group.move': 'Move',
-  'group.failover': 'Fail over',
   'group.restart': 'Restart',
   'group.clear': 'Clear counters',
   'group.release': 'Release',
@@ -159,7 +152,6 @@ export const en = {
   'group.stop.sure': 'Stop group {name}? What it serves is not to be had until it is started again.',
   'group.move.sure': 'Move group {name}? It is stopped on {from} and started on the other node.',
   'group.restart.sure': 'Stop group {name} and start it again on the same node?',
-  'group.failover.sure': 'Fail group {name} over, as if its node had failed?',
 
   'node.addresses': 'Addresses',
   'node.address.up': 'Heartbeats arrive',
@@ -190,7 +182,6 @@ export const en = {
   'monitor.rehearse': 'Rehearse a failure',
   'monitor.rehearse.sure': 'Claim that {name} is bad? The real recovery runs, up to its final action.',
   'monitor.text': 'What it says',
-  'monitor.other': 'A rehearsal begins on the node that watches: open its console.',
 
   'mirror.mode': 'Mode',
   'mirror.mount': 'Mounted on',
@@ -209,7 +200,6 @@ export const en = {
   'mirror.verify': 'Verify',
   'mirror.break': 'Break',
   'mirror.resume': 'Resume',
-  'mirror.grow': 'Grow',
   'mirror.acknowledge': 'Acknowledge',
   'mirror.force': 'Force',
   'mirror.resolve': 'Resolve split brain',
@@ -223,14 +213,11 @@ export const en = {
   'mirror.invalidate.sure': 'Copy all of {name} to one node again.',
   'mirror.break.sure': 'Copy nothing of {name} until it is resumed? No other node can take over meanwhile.',
   'mirror.none': 'The cluster file has no mirror disk.',
-  'mirror.generation': 'Generation {id} since {time}',
   'mirror.progress': 'Copying {name} to {node}',
 
-  'events.live': 'Live',
   'events.text': 'Text, code or id',
   'events.level': 'Level',
   'events.module': 'Module',
-  'events.older': 'Show older ones',
   'events.event': 'Event',
   'events.none': 'No event matches.',
   'events.count': '{shown} of {all} events',
@@ -244,10 +231,7 @@ export const en = {
   'report.decide': 'decide',
   'report.stop': 'stop',
   'report.start': 'start',
-  'report.other': 'other',
   'report.why': 'why: {why}',
-  'report.after': 'After',
-  'report.none': 'There is nothing to tell about {id}.',
 
   'config.text': 'Cluster file',
   'config.version': 'Version {version}, by {author}',
@@ -271,7 +255,6 @@ export const en = {
   'config.rolled': 'Version {version} again',
   'config.moved': 'Version {version} has been applied meanwhile. Your text is based on version {base}.',
   'config.rebase': 'Compare with the version in force',
-  'config.applied': 'Version {version} is in force.',
 
   'links.links': 'Linked clusters',
   'links.none': 'No other cluster is linked with this one.',

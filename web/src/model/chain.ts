@@ -15,7 +15,7 @@ export interface Step {
 export interface Span {
   label: string;
   node: string;
-  stage: Stage;
+  stage: Exclude<Stage, 'other'>;
   from: number; // milliseconds since the first event
   to: number;
 }
