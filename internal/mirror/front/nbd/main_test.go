@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 )
 
 var vm = flag.String("vm", "", "boot a guest with the kernel whose package is unpacked in this folder, and run the tests there that need its nbd")
+
+var guestTests = flag.String("in", "^TestKernel", "which tests are run in the guest")
 
 // TestMain is three programs: the tests, what a guest runs as its first process,
 // and a server for a test to kill.
@@ -79,7 +82,7 @@ func guest(m *testing.M) {
 	patience = 2 * time.Minute
 	_ = os.Setenv("CI", "guest") // nothing that is missing here is an excuse
 	_ = os.Setenv("PATH", "/usr/sbin:/sbin")
-	if err := loadModules(); err != nil {
+	if err := errors.Join(loadModules(), loopback()); err != nil {
 		fmt.Println("guest:", err)
 	}
 	fmt.Println(guestEnd, m.Run())
@@ -107,6 +110,21 @@ func loadModules() error {
 		}
 	}
 	return nil
+}
+
+// loopback brings up what two copies in one guest speak over.
+func loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err == nil {
+		lo.SetUint16(unix.IFF_UP)
+		err = unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+	}
+	return err
 }
 
 // options are those of every test.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -30,15 +31,29 @@ func TestVM(t *testing.T) {
 	if err := os.WriteFile(initrd, guestFiles(t, dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 14*time.Minute)
 	defer stop()
 	// Without -cx16 a guest of Linux 6.12 crashes now and then under QEMU 7.2.
-	out, err := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-cx16",
+	args := []string{"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-cx16",
 		"-smp", "2", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-kernel", vmlinuz[0], "-initrd", initrd, "-append",
-		"console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 -- -test.v -test.run=^TestKernel -test.timeout=8m").CombinedOutput()
-	t.Logf("%s\n%s", filepath.Base(vmlinuz[0]), out)
-	if err != nil || !strings.Contains(string(out), guestEnd+" 0") {
+		fmt.Sprintf("console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 -- -test.v -test.run=%s -test.timeout=13m", *guestTests)}
+	for i, size := range []int64{160 * mib, 16 * mib, 160 * mib, 16 * mib} { // data and meta devices of two copies
+		path := filepath.Join(dir, fmt.Sprint("disk", i))
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "-drive", "format=raw,if=virtio,cache=unsafe,discard=unmap,file="+path)
+	}
+	t.Log(filepath.Base(vmlinuz[0]))
+	var out bytes.Buffer
+	guest := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	guest.Stdout = io.MultiWriter(&out, t.Output()) // as it comes: a guest may hang
+	guest.Stderr = guest.Stdout
+	if err := guest.Run(); err != nil || !strings.Contains(out.String(), guestEnd+" 0") {
 		t.Errorf("the tests in the guest did not succeed (%v)", err)
 	}
 }
@@ -46,20 +61,25 @@ func TestVM(t *testing.T) {
 // guestFiles returns what is in the guest's memory when it starts.
 func guestFiles(t *testing.T, dir string) []byte {
 	t.Helper()
-	init := filepath.Join(dir, "init")
-	build := exec.Command("go", "test", "-c", "-o", init, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the guest's program: %v\n%s", err, out)
+	init, tasuki := filepath.Join(dir, "init"), filepath.Join(dir, "tasuki")
+	for _, argv := range [][]string{{"test", "-c", "-o", init, "."}, {"build", "-o", tasuki, "github.com/tasuki-ha/tasuki/cmd/tasuki"}} {
+		build := exec.Command("go", argv...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build the guest's programs: %v\n%s", err, out)
+		}
 	}
 	a := &archive{t: t}
 	for _, d := range []string{"proc", "sys", "dev", "tmp", "modules", "sbin", "lib", "lib64"} {
 		a.add(d, 0o40755, nil)
 	}
 	a.file("init", init)
+	a.file(guestProgram[1:], tasuki)
 	m := findModules(t)
 	m.add(a, "ext4")
 	m.add(a, "nbd")
+	m.add(a, "virtio_pci")
+	m.add(a, "virtio_blk")
 	for _, name := range []string{"mke2fs", "e2fsck"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
