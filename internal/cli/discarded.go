@@ -30,7 +30,7 @@ type keptCopy struct {
 // discarded are the commands for what was kept of copies that were given up. They work
 // on files of this machine, in which no daemon has a part: one is not even needed.
 func (p *program) discarded() *cobra.Command {
-	c := &cobra.Command{Use: "discarded", Short: "Look at copies that were given up, and get something back",
+	c := &cobra.Command{Use: "discarded", Short: "Look at copies that were given up, and get something back", Args: cobra.ArbitraryArgs, RunE: noVerb,
 		Long: `Before tasuki mirror resolve gives up what is on a copy, it is kept on the node of that
 copy: as a clone of the data device's file where its file system can do that (xfs,
 btrfs), as a snapshot where it is a logical volume, else in a file below
