@@ -1,6 +1,11 @@
 package disk
 
-import "unsafe"
+import (
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // Aligned returns n zero bytes whose address is a multiple of Alignment, as
 // direct I/O wants it.
@@ -12,33 +17,56 @@ func Aligned(n int) []byte {
 
 func address(b []byte) int { return int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
+// Huge asks the kernel for large pages in a range of memory: there is less to look
+// up for each request that goes to a disk. Where it has none it does without.
+func Huge(b []byte) { _ = unix.Madvise(b, unix.MADV_HUGEPAGE) }
+
 // Pool lends aligned buffers of one size. Its bound is the bound of the memory
-// that those who share it use.
+// that those who share it use, and it is there for as long as the program runs.
 type Pool struct {
+	mu   sync.Mutex
+	came sync.Cond
 	size int
-	free chan []byte // nil where a buffer is yet to be made
+	free [][]byte // the last one was used last
 }
 
-// NewPool returns a pool of at most count buffers of size bytes each, which are
-// made when they are first asked for.
+// NewPool returns a pool of count buffers of size bytes each, whose memory is taken
+// as they are used.
 func NewPool(size, count int) *Pool {
-	p := &Pool{size: size, free: make(chan []byte, count)}
-	for range count {
-		p.free <- nil
+	step := (size + Alignment - 1) &^ (Alignment - 1)
+	m, err := unix.Mmap(-1, 0, count*step, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err == nil {
+		Huge(m)
+	} else {
+		m = Aligned(count * step)
+	}
+	p := &Pool{size: size, free: make([][]byte, count)}
+	p.came.L = &p.mu
+	for i := range p.free {
+		p.free[count-1-i] = m[i*step : i*step+size : i*step+size]
 	}
 	return p
 }
 
-// Get returns a buffer of the pool's size, whatever it holds. It waits until one
-// is free.
+// Get returns a buffer of the pool's size, whatever it holds: the one that came
+// back last, which is the quickest. It waits until one is free.
 func (p *Pool) Get() []byte {
-	b := <-p.free
-	if b == nil {
-		b = Aligned(p.size)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.free) == 0 {
+		p.came.Wait()
 	}
+	last := len(p.free) - 1
+	b := p.free[last]
+	p.free = p.free[:last]
 	return b
 }
 
 // Put gives a buffer back that Get returned; a shorter slice of it, from its
 // beginning, will do.
-func (p *Pool) Put(b []byte) { p.free <- b[:p.size] }
+func (p *Pool) Put(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, b[:p.size])
+	p.came.Signal()
+}

@@ -25,12 +25,14 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/mirror/link"
 	"github.com/tasuki-ha/tasuki/internal/mirror/meta"
 	"github.com/tasuki-ha/tasuki/internal/mirror/replica"
+	"github.com/tasuki-ha/tasuki/internal/mirror/wire"
 )
 
 const (
 	tickEvery   = 100 * time.Millisecond
 	logExtents  = 1024            // of 4 MiB each in the activity log
 	manyAtOnce  = 64 << 10        // bytes of an IO: a larger one is worth a thread
+	buffers     = 16              // a copy under way has a few; of a standby copy each frame under way has one, and each connection
 	copyWindow  = 8 << 20         // bytes under way to a copy that nobody waits for
 	startWithin = 5 * time.Second // a copy that becomes active, but for the wait for the other side
 )
@@ -52,11 +54,12 @@ type Server struct {
 	log  *slog.Logger
 	ctx  context.Context
 
-	data   *disk.Measured
-	meta   *metaDevice
-	faults [2]*disk.FaultDisk
-	start  time.Time
-	began  uint64 // random, of this process
+	data    *disk.Measured
+	buffers *disk.Pool // of wire.MaxData and link.Overhead each, for what goes between the two copies
+	meta    *metaDevice
+	faults  [2]*disk.FaultDisk
+	start   time.Time
+	began   uint64 // random, of this process
 
 	mu    sync.Mutex // of core
 	core  *replica.Core
@@ -140,7 +143,7 @@ func open(o Options) (*Server, error) {
 	s := &Server{
 		opt: o, spec: spec, dir: o.Dir, log: o.Log, start: time.Now(), began: rand.Uint64(), moved: make(chan struct{}),
 		tell: make(chan control.Message, 256), wishing: make(chan struct{}, 1), dialNow: make(chan struct{}, 1),
-		best: sync.OnceValue(bestFront),
+		best: sync.OnceValue(bestFront), buffers: disk.NewPool(wire.MaxData+link.Overhead, buffers),
 	}
 	s.spec.PeerTimeout = cmp.Or(s.spec.PeerTimeout, time.Second)
 	if _, err := identity.Load(spec.Identity); err != nil {

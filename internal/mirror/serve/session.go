@@ -401,13 +401,11 @@ func (ses *session) answered(seq uint64) *question {
 	return q
 }
 
-var copyBuffers = sync.Pool{New: func() any { b := disk.Aligned(wire.MaxData); return &b }}
-
 // sendCopy reads a range and copies it, or has it compared.
 func (s *Server) sendCopy(ses *session, io *replica.IO) {
-	b := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(b)
-	p := (*b)[:io.Len]
+	b := s.buffers.Get()
+	defer s.buffers.Put(b)
+	p := b[:io.Len]
 	if _, err := s.data.ReadAt(p, io.Off); err != nil {
 		go s.step(func(c *replica.Core) { c.Unreadable(io, err.Error()) }) // in async mode this holds what a step may wait for
 		return

@@ -168,6 +168,9 @@ func (s *Server) receiveData(c *link.Conn, h wire.Hello) error {
 	if ses == nil || ses.id != h.Session {
 		return errors.Join(errors.New("it belongs to no session"), c.Close())
 	}
+	if h.Conn > buffers/2 { // each holds a buffer while it waits
+		return errors.Join(fmt.Errorf("it is number %d of the data connections, and there may be %d", h.Conn, buffers/2), c.Close())
+	}
 	ses.mu.Lock()
 	ses.data = append(ses.data, c)
 	ses.mu.Unlock()
@@ -176,58 +179,51 @@ func (s *Server) receiveData(c *link.Conn, h wire.Hello) error {
 		_ = c.Close()
 	default:
 	}
-	w := &worker{s: s, ses: ses, conn: c, room: make(chan []byte, buffers)}
-	for range buffers {
-		w.room <- nil
-	}
+	w := &worker{s: s, ses: ses, conn: c}
 	defer w.close()
 	err := w.run()
 	s.lost(ses, err.Error())
 	return err
 }
 
-// buffers is how many frames of one connection may be under way to the disk.
-const buffers = 8
-
 // worker carries out the frames of one data connection.
 type worker struct {
 	s    *Server
 	ses  *session
 	conn *link.Conn
-	room chan []byte // of wire.MaxData and link.Overhead each; nil: yet to be made
-	out  []byte      // of an answer with data
-	pack []byte      // a compressed payload
+	buf  []byte // of the frame at hand; nil: it went with the last one
+	out  []byte // of an answer with data
+	pack []byte // a compressed payload
 	zstd *link.Zstd
 }
 
 func (w *worker) close() {
 	_ = w.conn.Close()
+	if w.buf != nil {
+		w.s.buffers.Put(w.buf)
+	}
 	if w.zstd != nil {
 		w.zstd.Close()
 	}
 }
 
 func (w *worker) run() error {
-	var buf []byte
 	for {
-		if buf == nil { // the last one went with its frame; else it is used again while it is warm
-			if buf = <-w.room; buf == nil {
-				buf = disk.Aligned(wire.MaxData + link.Overhead)
-			}
+		if w.buf == nil { // else it is used again while it is warm
+			w.buf = w.s.buffers.Get()
 		}
-		f, data, err := w.next(buf)
+		f, data, err := w.next()
 		if err != nil {
 			return err
 		}
 		w.s.mu.Lock()
 		no := w.s.core.Accept(w.ses.link, f)
 		w.s.mu.Unlock()
-		if no == 0 && w.begin(f, data, buf) {
-			buf = nil
+		if no == 0 && w.begin(f, data) {
 			continue
 		}
 		if no == 0 {
-			no = w.executed(f, w.do(f, data, buf))
+			no = w.executed(f, w.do(f, data))
 		}
 		if err := w.answer(f, no); err != nil {
 			return err
@@ -237,15 +233,20 @@ func (w *worker) run() error {
 
 // begin has a write carried out without this thread, which reads the next frame
 // meanwhile, if it is one of many: not in async mode, which keeps the order.
-func (w *worker) begin(f wire.Frame, data, buf []byte) bool {
+func (w *worker) begin(f wire.Frame, data []byte) bool {
 	if w.s.spec.Async || f.Kind != wire.KindWrite || f.Length > manyAtOnce || !w.s.data.Busy() {
 		return false
 	}
-	return w.s.data.Start(disk.Start{Write: true, P: data, Off: f.Offset, Durable: f.Flags&wire.FUA != 0, Done: func(err error) {
+	buf := w.buf
+	began := w.s.data.Start(disk.Start{Write: true, P: data, Off: f.Offset, Durable: f.Flags&wire.FUA != 0, Done: func(err error) {
 		_ = w.answer(f, w.executed(f, err)) // where the connection has ended nobody waits for it
 		w.s.owe(w.conn)
-		w.room <- buf
+		w.s.buffers.Put(buf)
 	}})
+	if began {
+		w.buf = nil
+	}
+	return began
 }
 
 func (w *worker) executed(f wire.Frame, err error) uint16 {
@@ -270,8 +271,8 @@ func (s *Server) settled() {
 	s.owed = s.owed[:0]
 }
 
-// next reads a frame, and its data into buf.
-func (w *worker) next(buf []byte) (wire.Frame, []byte, error) {
+// next reads a frame and its data.
+func (w *worker) next() (wire.Frame, []byte, error) {
 	var h link.Header
 	if err := w.conn.Receive(&h); err != nil {
 		return wire.Frame{}, nil, err
@@ -281,7 +282,7 @@ func (w *worker) next(buf []byte) (wire.Frame, []byte, error) {
 		return f, nil, err
 	}
 	if f.Flags&wire.Compressed == 0 {
-		p := buf[:f.Payload]
+		p := w.buf[:f.Payload]
 		return f, p, w.conn.ReadPayload(p)
 	}
 	if w.zstd == nil {
@@ -293,11 +294,11 @@ func (w *worker) next(buf []byte) (wire.Frame, []byte, error) {
 	if err := w.conn.ReadPayload(w.pack[:f.Payload]); err != nil {
 		return f, nil, err
 	}
-	p := buf[:f.Unpacked()]
+	p := w.buf[:f.Unpacked()]
 	return f, p, w.zstd.Decompress(p, w.pack[:f.Payload])
 }
 
-func (w *worker) do(f wire.Frame, data, buf []byte) error {
+func (w *worker) do(f wire.Frame, data []byte) error {
 	d := w.s.data
 	switch f.Kind {
 	case wire.KindWrite, wire.KindCopy:
@@ -311,7 +312,7 @@ func (w *worker) do(f wire.Frame, data, buf []byte) error {
 	case wire.KindFlush:
 		return d.Flush()
 	case wire.KindRead, wire.KindSum:
-		p := buf[:f.Length]
+		p := w.buf[:f.Length]
 		_, err := d.ReadAt(p, f.Offset)
 		w.out = p
 		if f.Kind == wire.KindSum && err == nil {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front"
 )
 
@@ -55,6 +56,7 @@ func newSlots(n, transfer int, done func(*front.Request, syscall.Errno), last fu
 	}
 	// The slots that are taken first now, the others beside what follows: all of
 	// them take milliseconds, for which an application waits that is failing over.
+	disk.Huge(m)
 	late := max(n-atOnce, 0) * size
 	if err := unix.Madvise(m[late:], unix.MADV_POPULATE_WRITE); err != nil {
 		_ = unix.Munmap(m)
