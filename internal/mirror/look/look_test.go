@@ -145,17 +145,13 @@ func TestFilesOfADevice(t *testing.T) {
 				size = 300 << 20
 			}
 			path := crashed(t, image(t, size, mkfs...))
-			before, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			before := path + ".before"
+			runs(t, "cp", "--sparse=always", path, before)
 			f, err := Device(t.Context(), path, time.Time{}, 20)
 			if err != nil || !slices.Contains(names(f), "dir/synced") || !strings.Contains(f.Text, "is not shown") {
 				t.Errorf("%+v %v", f, err)
 			}
-			if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
-				t.Errorf("the device was written to (%v)", err)
-			}
+			runs(t, "cmp", before, path)
 			if out, err := exec.Command("losetup", "--associated", path).CombinedOutput(); err != nil || len(out) > 0 {
 				t.Errorf("left behind: %s %v", out, err)
 			}
