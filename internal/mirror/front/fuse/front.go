@@ -16,7 +16,7 @@ import (
 
 const (
 	defaultThreads = 16
-	defaultDepth   = 48
+	defaultDepth   = 32
 	maxBackground  = 256 // requests that the kernel hands out at the same time; the loop device has 128
 )
 
@@ -25,7 +25,7 @@ const (
 type Options struct {
 	Name    string // of the mirror disk, as losetup shows it
 	Threads int    // that take requests, each for as long as Device.Do takes; 0 is 16
-	Depth   int    // requests under way at most, each with 516 KiB of memory; 0 is 48
+	Depth   int    // requests under way at most, each with 516 KiB of memory; 0 is 32
 }
 
 // Front is a loop device that is served by this process.
