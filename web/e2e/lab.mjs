@@ -115,7 +115,7 @@ async function configure(page) {
   const before = await text.inputValue();
   await step('type an error', async () => {
     await text.fill(before.replace('startup: auto', 'startupp: auto'));
-    await page.getByText(/1 problems/).waitFor();
+    await page.getByText(/Problems: 1/).waitFor();
     const line = before.split('\n').findIndex((l) => l.includes('startup: auto')) + 1;
     await page.getByRole('button', { name: new RegExp(`Line ${line}, column`) }).click();
     expect(

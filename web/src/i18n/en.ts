@@ -238,7 +238,7 @@ export const en = {
   'config.checking': 'Checking…',
   'config.good': 'The file can be applied.',
   'config.same': 'Nothing has been changed.',
-  'config.problems': '{n} problems',
+  'config.problems': 'Problems: {n}',
   'config.at': 'Line {line}, column {column}',
   'config.changes': 'What would change',
   'config.changes.none': 'Nothing that has an effect.',

@@ -17,7 +17,7 @@ export function useToast() {
   return say;
 }
 
-const most = 5;
+const most = 3;
 
 export function Toasts({ children }: { children: ReactNode }) {
   const [shown, setShown] = useState<(Toast & { id: number })[]>([]);
@@ -35,7 +35,7 @@ export function Toasts({ children }: { children: ReactNode }) {
             key={x.id}
             variant={x.variant}
             title={x.title}
-            timeout={x.variant === 'danger' ? false : 6000}
+            timeout={x.variant === 'danger' ? false : x.variant === 'info' ? 2500 : 5000}
             onTimeout={() => close(x.id)}
             actionClose={<AlertActionCloseButton onClose={() => close(x.id)} />}
           >
