@@ -20,8 +20,8 @@ var vm = flag.String("vm", "", "boot a guest with the kernel whose package is un
 
 var guestTests = flag.String("in", "^TestKernel", "which tests are run in the guest")
 
-// TestMain is three programs: the tests, what a guest runs as its first process,
-// and a server for a test to kill.
+// TestMain is four programs: the tests, what a guest runs as its first process, a
+// server for a test to kill, and one that dirties memory.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	switch {
@@ -29,6 +29,11 @@ func TestMain(m *testing.M) {
 		guest(m)
 	case os.Getenv(serveEnv) != "":
 		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case os.Getenv(dirtyEnv) != "":
+		if err := dirtier(os.Getenv(dirtyEnv)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

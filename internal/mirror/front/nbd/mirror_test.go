@@ -3,12 +3,15 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -259,4 +262,100 @@ func TestKernelMirrorIsKilled(t *testing.T) {
 	}
 	t.Logf("%d files were written, the slowest took %v", w.files.Load(), w.slowest.Round(time.Millisecond))
 	m.ends(device, at)
+}
+
+// Memory that the process and the program have together, and how much that dirties.
+const (
+	dirtySize   = 96 * mib
+	memoryLimit = 48 * mib
+)
+
+// The process that serves and a program that dirties far more than fits are in one
+// memory cgroup of version 2: memory is freed there by writing to the mirror disk,
+// which goes on meanwhile.
+func TestKernelMirrorUnderMemoryPressure(t *testing.T) {
+	m, device := newMirror(t)
+	at := m.mounted(device)
+	root := t.TempDir()
+	if err := unix.Mount("none", root, "cgroup2", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	group := filepath.Join(root, "tight")
+	err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+memory"), 0)
+	if err == nil {
+		err = os.Mkdir(group, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(group, "memory.max"), []byte(strconv.Itoa(memoryLimit)), 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	serves := m.status(0).PID
+	join(t, group, serves)
+	start := time.Now()
+	dirty(t, group, filepath.Join(at, "filler"))
+	took := time.Since(start)
+	events, err := os.ReadFile(filepath.Join(group, "memory.events"))
+	t.Logf("%d MiB within %d MiB took %v, %.1f MiB/s; %s (%v)", dirtySize/mib, memoryLimit/mib, took.Round(time.Millisecond), dirtySize/mib/took.Seconds(), strings.Fields(string(events)), err)
+	if now := m.status(0).PID; now != serves {
+		t.Errorf("process %d serves, and %d did before", now, serves)
+	}
+	join(t, root, serves)
+	if err := errors.Join(os.Remove(group), unix.Unmount(root, unix.MNT_DETACH)); err != nil {
+		t.Error(err)
+	}
+	m.ends(device, at)
+}
+
+func join(t *testing.T, group string, pid int) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dirty writes to a file, through the page cache, in a process of the cgroup.
+func dirty(t *testing.T, group, path string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c := exec.CommandContext(ctx, "/proc/self/exe")
+	c.Env = append(os.Environ(), dirtyEnv+"="+path)
+	c.Stderr = t.Output()
+	begin, err := c.StdinPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	join(t, group, c.Process.Pid)
+	_ = begin.Close()
+	if err := c.Wait(); err != nil {
+		t.Fatalf("the program that writes: %v", err)
+	}
+}
+
+// dirtyEnv is the file that the program writes to which dirty starts.
+const dirtyEnv = "TASUKI_TEST_NBD_DIRTY"
+
+func dirtier(path string) error {
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	p := fill(mib, 3)
+	for range dirtySize / mib {
+		if _, err := f.Write(p); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return f.Close()
 }
