@@ -27,7 +27,7 @@ const web = "../../web"
 func need(t *testing.T) {
 	t.Helper()
 	if node, told := os.LookupEnv("NODE"); told && node == "" {
-		t.Skip("needs Node.js 20.19 or later")
+		t.Skip("needs Node.js 20.19 or later, and a machine for itself: make web-test")
 	}
 	for what, path := range map[string]string{
 		"node, the packages of web/ (make web)":    filepath.Join(web, "node_modules/playwright-core/package.json"),
