@@ -148,7 +148,7 @@ func TestFollow(t *testing.T) {
 	var got []string
 	err := c.Follow(ctx, func() {
 		for _, text := range []string{"a", "b", "c"} {
-			b.Happen(api.Event{Text: text})
+			b.Happen(api.Event{ID: cluster.EventID(text), Text: text})
 		}
 	}, func(e api.Event) {
 		if got = append(got, e.Text); len(got) == 3 {
@@ -209,7 +209,7 @@ func TestOverTLS(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	got := ""
-	if err := c.Follow(ctx, func() { b.Happen(api.Event{Text: "a"}) }, func(e api.Event) { got = e.Text; cancel() }); err != nil || got != "a" {
+	if err := c.Follow(ctx, func() { b.Happen(api.Event{ID: "a", Text: "a"}) }, func(e api.Event) { got = e.Text; cancel() }); err != nil || got != "a" {
 		t.Error(got, err)
 	}
 	nobody := conf.Clone()
@@ -331,8 +331,8 @@ func TestSlowFollower(t *testing.T) {
 	got := 0
 	err := c.Follow(ctx, func() {
 		longer()
-		b.Happen(api.Event{Text: "a"})
-		b.Happen(api.Event{Text: "b"})
+		b.Happen(api.Event{ID: "a", Text: "a"})
+		b.Happen(api.Event{ID: "b", Text: "b"})
 	}, func(api.Event) {
 		longer()
 		if got++; got == 2 {
