@@ -42,9 +42,7 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require (
-	charm.land/bubbletea/v2 v2.1.1
-)
+require charm.land/bubbletea/v2 v2.1.1
 
 require (
 	github.com/alexedwards/scs/v2 v2.9.0
@@ -84,7 +82,6 @@ require (
 	github.com/prometheus/prometheus v0.313.5
 	github.com/rivo/uniseg v0.4.7 // indirect
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
-	github.com/stretchr/testify v1.12.1 // indirect
 	github.com/xo/terminfo v1.0.0 // indirect
 	go.uber.org/atomic v1.11.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -223,6 +224,11 @@ func (p *program) password(stdin bool) (string, error) {
 	if !is || !term.IsTerminal(int(f.Fd())) {
 		return "", usageError{errors.New("there is no terminal to ask for the password: --password-stdin reads it from standard input")}
 	}
+	loud, err := hush(int(f.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("ask for the password without showing it: %w", err)
+	}
+	defer loud()
 	var given [2]string
 	for i, what := range []string{"New password: ", "Once more: "} {
 		fmt.Fprint(p.err, what)
@@ -237,6 +243,18 @@ func (p *program) password(stdin bool) (string, error) {
 		return "", &api.Error{Code: "bad-password", Message: "the two passwords differ", Hint: "nothing was changed; try again"}
 	}
 	return given[0], nil
+}
+
+// hush has a terminal not show what is typed, also not what is typed before it is
+// asked for, until loud is called.
+func hush(fd int) (loud func(), err error) {
+	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, err
+	}
+	now := *was
+	now.Lflag &^= unix.ECHO
+	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, was) }, unix.IoctlSetTermios(fd, unix.TCSETS, &now)
 }
 
 // completeUsers returns the names of the users; it gives up soon.
