@@ -55,25 +55,27 @@ type queue struct {
 const queueDepth = 256
 
 // iocb and ioEvent are those of include/uapi/linux/aio_abi.h, on machines whose
-// first byte is the lowest.
+// first byte is the lowest. What has no name is not used.
 type iocb struct {
-	data      uint64
-	key       uint32
-	rwFlags   uint32
-	opcode    uint16
-	priority  int16
-	fd        uint32
-	buf       uint64
-	bytes     uint64
-	offset    int64
-	reserved  uint64
-	flags     uint32
-	resultsFD uint32
+	data    uint64
+	_       uint32 // key
+	rwFlags uint32
+	opcode  uint16
+	_       int16 // priority
+	fd      uint32
+	buf     uint64
+	bytes   uint64
+	offset  int64
+	_       uint64 // reserved
+	_       uint32 // flags
+	_       uint32 // where else the end is told
 }
 
 type ioEvent struct {
-	data, obj uint64
-	res, res2 int64
+	data uint64
+	_    uint64 // the iocb
+	res  int64
+	_    int64 // a second result
 }
 
 const (
