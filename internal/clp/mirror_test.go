@@ -38,7 +38,7 @@ func TestMirrorStat(t *testing.T) {
 }
 
 func TestMirrorForms(t *testing.T) {
-	force := `mirror force mdoff by=root node=CLP-1 reason="clpmdctrl --force" confirm=VMcluster thorough=false`
+	force := `mirror force mdoff by=root node=CLP-1 reason="clpmdctrl --force" confirm=VMcluster thorough=false no-snapshot=false`
 	for _, c := range []struct {
 		line  string
 		calls []string
@@ -47,11 +47,11 @@ func TestMirrorForms(t *testing.T) {
 		{"clpmdctrl --active mdoff", []string{"group start off to=CLP-1"}},
 		{"clpmdctrl --active -f mdoff", []string{force, "group start off to=CLP-1"}},
 		{"clpmdctrl --active -f mdnew", []string{"group start new to=CLP-1"}},
-		{"clpmdctrl --break md", []string{`mirror break md by=root node= reason="clpmdctrl --break" confirm= thorough=false`}},
+		{"clpmdctrl --break md", []string{`mirror break md by=root node= reason="clpmdctrl --break" confirm= thorough=false no-snapshot=false`}},
 		{"clpmdctrl --force mdoff", []string{force}},
-		{"clpmdctrl --recovery md", []string{`mirror copy md by=root node= reason="" confirm= thorough=false`}},
+		{"clpmdctrl --recovery md", []string{`mirror copy md by=root node= reason="" confirm= thorough=false no-snapshot=false`}},
 		{"clpmdctrl --recovery mdfar", nil}, // both are complete
-		{"clpmdctrl --recovery mdoff", []string{`mirror resume mdoff by=root node= reason="" confirm= thorough=false`, `mirror copy mdoff by=root node= reason="" confirm= thorough=false`}},
+		{"clpmdctrl --recovery mdoff", []string{`mirror resume mdoff by=root node= reason="" confirm= thorough=false no-snapshot=false`, `mirror copy mdoff by=root node= reason="" confirm= thorough=false no-snapshot=false`}},
 		{"clpmdctrl --rwait mdfar -timeout 5", nil},
 		{"clpmdctrl --rwait mdfar", nil},
 	} {
