@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -123,9 +124,17 @@ func joinCluster(t testing.TB, a *identity.Identity, dir string, name cluster.No
 	}
 }
 
+// freePort returns a port that nobody has, of those that the kernel does not give to
+// connections by itself.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
-	return uint16(20000 + rand.IntN(20000))
+	for {
+		port := uint16(20000 + rand.IntN(12000))
+		if l, err := net.Listen("tcp", fmt.Sprint(":", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
 }
 
 // run starts a copy's process.
