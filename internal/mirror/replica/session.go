@@ -40,16 +40,12 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 	c.relation = rel
 	switch rel {
 	case Equal:
-		switch {
-		case c.opt.Paused:
-			c.phase = greeted
-			c.considerCopy()
-		case !c.set.Peer:
+		if !c.set.Peer {
 			c.phase = settling
 			c.finishCopy()
-		default:
-			c.joinAs("nothing differs")
+			return
 		}
+		c.joinAs("nothing differs")
 	case Behind, Foreign:
 		c.phase = greeted
 		c.considerCopy()
@@ -124,7 +120,7 @@ func (c *Core) victim(h *wire.Hello) Side {
 func (c *Core) considerCopy() {
 	switch {
 	case c.opt.Paused:
-		c.outOf(byOrder)
+		c.outOf("the two copies differ, and copying is paused")
 	case c.shared:
 		c.outOf("it lacks what was written here")
 	default:
