@@ -51,7 +51,7 @@ func (p pace) takes(at, d time.Duration) time.Duration {
 }
 
 // clock returns what a node's clock shows.
-func (w *World) clock(n *Node) cluster.Instant { return n.pace.shows(w.now) }
+func (w *World) clock(n *Node) cluster.Instant { return n.pace.shows(w.agenda.Now()) }
 
 // lasts returns how long d of a node's clock is in the world.
-func (w *World) lasts(n *Node, d time.Duration) time.Duration { return n.pace.takes(w.now, d) }
+func (w *World) lasts(n *Node, d time.Duration) time.Duration { return n.pace.takes(w.agenda.Now(), d) }

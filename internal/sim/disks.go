@@ -69,21 +69,21 @@ func sortedNames(m map[cluster.ResourceName]*mirrorDisk) (out []cluster.Resource
 	return out
 }
 
-func (d *mirrorDisk) Now() time.Duration                { return d.w.now }
+func (d *mirrorDisk) Now() time.Duration                { return d.w.agenda.Now() }
 func (d *mirrorDisk) After(t time.Duration, do func())  { d.w.after(t, do) }
 func (d *mirrorDisk) Breaks(format string, args ...any) { d.w.breaks(format, args...) }
 func (d *mirrorDisk) of(n *Node) int                    { return slices.Index(d.nodes[:], n) }
 
 func (w *World) breaks(format string, args ...any) {
 	if w.Broken == "" {
-		w.Broken = fmt.Sprintf("%s: ", w.now) + fmt.Sprintf(format, args...)
+		w.Broken = fmt.Sprintf("%s: ", w.agenda.Now()) + fmt.Sprintf(format, args...)
 	}
 }
 
 // Say keeps the last lines for who replays a story.
 func (d *mirrorDisk) Say(format string, args ...any) {
 	if d.w.talk {
-		d.log = append(d.log, fmt.Sprintf("%12s %s: ", d.w.now.Round(time.Millisecond), d.name)+fmt.Sprintf(format, args...))
+		d.log = append(d.log, fmt.Sprintf("%12s %s: ", d.w.agenda.Now().Round(time.Millisecond), d.name)+fmt.Sprintf(format, args...))
 	}
 }
 

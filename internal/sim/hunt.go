@@ -161,7 +161,7 @@ func Hunt(t Terrain, seed uint64, faults []Fault) (string, *World) {
 		}
 	}
 	for _, f := range faults {
-		w.after(f.At-w.now, func() { w.strike(f, t.Apart) })
+		w.after(f.At-w.agenda.Now(), func() { w.strike(f, t.Apart) })
 	}
 	w.Run(t.Long)
 	if w.Broken != "" {
@@ -185,7 +185,7 @@ func profileOf(seed uint64) string {
 // stories that still break something.
 func Minimize(t Terrain, seed uint64, faults []Fault, tries int) []Fault {
 	if why, w := Hunt(t, seed, faults); why != "" && w != nil {
-		faults = slices.DeleteFunc(slices.Clone(faults), func(f Fault) bool { return f.At > w.now })
+		faults = slices.DeleteFunc(slices.Clone(faults), func(f Fault) bool { return f.At > w.agenda.Now() })
 	}
 	for part := max(len(faults)/2, 1); tries > 0; {
 		cut := false
@@ -263,7 +263,7 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 		w.Cut(f.B, f.A, f.Path)
 		end(func() { w.Heal(f.A, f.B, f.Path); w.Heal(f.B, f.A, f.Path) })
 	case Flap:
-		w.flap(f.A, f.B, f.Path, time.Duration(50+5*f.Much)*time.Millisecond, w.now+f.For)
+		w.flap(f.A, f.B, f.Path, time.Duration(50+5*f.Much)*time.Millisecond, w.agenda.Now()+f.For)
 	case Rain:
 		l := link{from: f.A, to: f.B}
 		w.air[l] = weather{loss: float64(f.Much) / 150, twice: float64(f.Much) / 300, delay: time.Duration(f.Much) * 5 * time.Millisecond}
@@ -311,10 +311,10 @@ func (w *World) strikeMore(f Fault, end func(func())) {
 
 // flap cuts two nodes from each other, heals that after a while, and so on.
 func (w *World) flap(a, b cluster.NodeName, path int, every, until time.Duration) {
-	cut := w.now < until && !w.cut[link{a, b, max(path, 0)}]
+	cut := w.agenda.Now() < until && !w.cut[link{a, b, max(path, 0)}]
 	w.setCut(a, b, path, cut)
 	w.setCut(b, a, path, cut)
-	if cut || w.now < until {
+	if cut || w.agenda.Now() < until {
 		w.after(every, func() { w.flap(a, b, path, every, until) })
 	}
 }
@@ -365,7 +365,7 @@ func (w *World) settle() string {
 		}
 		w.revive(n)
 	}
-	over := w.now
+	over := w.agenda.Now()
 	w.over = true
 	w.Run(meetWithin)
 	w.shared, w.changed = false, true

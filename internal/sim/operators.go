@@ -135,7 +135,7 @@ func (w *World) unserved(over time.Duration) (why string, kept bool) {
 			continue
 		}
 		if len(owners) != 1 {
-			return fmt.Sprintf("%s after the last fault group %s is active on %v", w.now-over, g.Name, owners), kept
+			return fmt.Sprintf("%s after the last fault group %s is active on %v", w.agenda.Now()-over, g.Name, owners), kept
 		}
 	}
 	return "", kept

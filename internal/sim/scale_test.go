@@ -55,7 +55,7 @@ func TestThirtyTwoNodes(t *testing.T) {
 		}
 		return sum
 	}
-	for running() != groups && w.now < 30*time.Second && w.Broken == "" {
+	for running() != groups && w.agenda.Now() < 30*time.Second && w.Broken == "" {
 		w.Run(100 * time.Millisecond)
 	}
 	w.Run(3 * time.Second)
@@ -87,14 +87,14 @@ func TestThirtyTwoNodes(t *testing.T) {
 	for n := range lost {
 		w.Crash(n)
 	}
-	began := w.now
-	for running() != groups && w.now < began+20*time.Second && w.Broken == "" {
+	began := w.agenda.Now()
+	for running() != groups && w.agenda.Now() < began+20*time.Second && w.Broken == "" {
 		w.Run(10 * time.Millisecond)
 	}
 	if running() != groups || w.Broken != "" {
 		t.Fatalf("%d of %d groups run after the loss of %d nodes: %s", running(), groups, len(lost), w.Broken)
 	}
-	t.Logf("all groups of %d lost nodes, the leader among them, run again after %v", len(lost), w.now-began)
+	t.Logf("all groups of %d lost nodes, the leader among them, run again after %v", len(lost), w.agenda.Now()-began)
 }
 
 // BenchmarkDecide is one decision of a leader over 1,000 groups and 32 nodes, of

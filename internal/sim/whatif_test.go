@@ -171,7 +171,7 @@ const calm = 90 * time.Millisecond
 func question(s *Scenario, changes []whatif.Change) (whatif.Question, bool) {
 	w := s.world
 	q := whatif.Question{Changes: changes, Fate: map[whatif.Step]whatif.Suppose{}, Mute: map[cluster.NodeName][]netip.Addr{}}
-	if changes == nil || len(w.Log) == 0 || w.Log[len(w.Log)-1].Time.After(epoch.Add(w.now-calm)) {
+	if changes == nil || len(w.Log) == 0 || w.Log[len(w.Log)-1].Time.After(epoch.Add(w.agenda.Now()-calm)) {
 		return q, false
 	}
 	leader := cluster.NodeName("")
@@ -227,7 +227,7 @@ func question(s *Scenario, changes []whatif.Change) (whatif.Question, bool) {
 
 func ask(t *testing.T, w *World, line string, q whatif.Question) *foreseen {
 	t.Helper()
-	f := &foreseen{line: line, asked: w.now, lines: len(w.Log), until: time.Hour}
+	f := &foreseen{line: line, asked: w.agenda.Now(), lines: len(w.Log), until: time.Hour}
 	var err error
 	if f.answer, err = whatif.Ask(q); err != nil {
 		t.Fatalf("%s: %v", line, err)
@@ -256,7 +256,7 @@ func (f *foreseen) compare(t *testing.T, w *World) {
 	if code != f.refused {
 		t.Errorf("%s: refused with %q, should be %q", f.line, code, f.refused)
 	}
-	f.until = min(f.until, w.now-f.asked)
+	f.until = min(f.until, w.agenda.Now()-f.asked)
 	story := told{}
 	for _, e := range w.Log[f.lines:] {
 		after := e.Time.Sub(epoch) - f.asked

@@ -5,7 +5,6 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/admission"
+	"github.com/tasuki-ha/tasuki/internal/agenda"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
@@ -28,10 +28,8 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // World is one installation of one cluster. Create it with NewWorld.
 type World struct {
-	now    time.Duration
+	agenda agenda.Agenda
 	rng    *rand.Rand
-	queue  queue
-	order  uint64
 	nodes  map[cluster.NodeName]*Node
 	names  []cluster.NodeName
 	cut    map[link]bool
@@ -136,27 +134,6 @@ type disk struct {
 	seq     uint64
 }
 
-type item struct {
-	at    time.Duration
-	order uint64
-	do    func()
-}
-
-type queue []item
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
-func (q *queue) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
-}
-
 // NewWorld returns a world whose nodes are all off. The first node of the file
 // has made the cluster; the others join it when they are switched on.
 func NewWorld(text string, seed uint64) (*World, error) {
@@ -204,24 +181,18 @@ func (d *disk) write(p *engine.Persist) {
 	}
 }
 
-func (w *World) after(d time.Duration, do func()) {
-	w.order++
-	heap.Push(&w.queue, item{at: w.now + d, order: w.order, do: do})
-}
+func (w *World) after(d time.Duration, do func()) { w.agenda.After(d, do) }
 
 // Run lets d of the world's time pass.
 func (w *World) Run(d time.Duration) {
-	end := w.now + d
-	for w.Broken == "" && len(w.queue) > 0 && w.queue[0].at <= end {
-		it := heap.Pop(&w.queue).(item)
-		w.now = it.at
-		it.do()
+	end := w.agenda.Now() + d
+	for w.Broken == "" && w.agenda.Next(end) {
 		if w.changed {
 			w.changed = false
 			w.check()
 		}
 	}
-	w.now = max(w.now, end)
+	w.agenda.Reach(end)
 }
 
 // Boot switches a node on; its disk is as it was, its memory is gone.
@@ -328,7 +299,7 @@ func (w *World) setCut(a, b cluster.NodeName, path int, cut bool) {
 		}
 		w.cut[l] = cut
 		if !cut {
-			w.redial[l] = w.now + time.Duration(w.rng.Int64N(int64(redialWithin)))
+			w.redial[l] = w.agenda.Now() + time.Duration(w.rng.Int64N(int64(redialWithin)))
 		}
 	}
 }
@@ -341,7 +312,7 @@ const redialWithin = 500 * time.Millisecond
 // both directions.
 func (w *World) streams(a, b cluster.NodeName, path int) bool {
 	there, back := link{a, b, path}, link{b, a, path}
-	return !w.cut[there] && !w.cut[back] && w.now >= w.redial[there] && w.now >= w.redial[back]
+	return !w.cut[there] && !w.cut[back] && w.agenda.Now() >= w.redial[there] && w.agenda.Now() >= w.redial[back]
 }
 
 // narrated returns which entry of the log a node has told of last.
@@ -365,7 +336,7 @@ func (w *World) step(n *Node, ev engine.Event) {
 		}
 		return
 	}
-	eff := n.machine.Step(w.clock(n), epoch.Add(w.now+n.wall), ev)
+	eff := n.machine.Step(w.clock(n), epoch.Add(w.agenda.Now()+n.wall), ev)
 	if n.doom > 0 {
 		if n.doom--; n.doom == 0 {
 			w.crashIn(n, eff)
@@ -375,7 +346,7 @@ func (w *World) step(n *Node, ev engine.Event) {
 	if eff.Persist != nil {
 		n.disk.write(eff.Persist)
 		if len(n.disk.entries) > mostEntries {
-			w.Broken = fmt.Sprintf("%s: the log of %s grows without end", w.now, n.name)
+			w.Broken = fmt.Sprintf("%s: the log of %s grows without end", w.agenda.Now(), n.name)
 		}
 	}
 	n.lease = eff.Lease
@@ -448,7 +419,7 @@ func (w *World) later(n *Node, d time.Duration, ev engine.Event) {
 
 func (w *World) carry(n *Node, eff engine.Effects) {
 	if eff.Config != nil && eff.Config.Node(n.name) == nil {
-		w.Broken = fmt.Sprintf("%s: %s is told of a cluster file in which it is not: it would refuse all others", w.now, n.name)
+		w.Broken = fmt.Sprintf("%s: %s is told of a cluster file in which it is not: it would refuse all others", w.agenda.Now(), n.name)
 	}
 	for _, e := range eff.Events {
 		n.disk.seq++
@@ -633,9 +604,9 @@ func (w *World) stream(from, to *Node, ev engine.Event) {
 			delay += 200 * time.Millisecond
 		}
 	}
-	at := max(w.now+delay+to.slow, w.last[l])
+	at := max(w.agenda.Now()+delay+to.slow, w.last[l])
 	w.last[l] = at
-	w.after(at-w.now, func() { w.step(to, ev) })
+	w.after(at-w.agenda.Now(), func() { w.step(to, ev) })
 }
 
 func (w *World) travel() time.Duration {
@@ -709,7 +680,7 @@ func (w *World) look(n *Node, t engine.Task) {
 func (w *World) Ask(name cluster.NodeName, a admission.Ask) cluster.RequestID {
 	w.asked++
 	a.ID = cluster.RequestID(fmt.Sprintf("ask-%d", w.asked))
-	a.Wall = epoch.Add(w.now)
+	a.Wall = epoch.Add(w.agenda.Now())
 	w.step(w.nodes[name], engine.Event{Ask: &a})
 	return a.ID
 }
@@ -722,7 +693,7 @@ func (w *World) check() {
 	for i := range w.file.Groups {
 		g := w.file.Groups[i].Name
 		if owners := w.Owners(g); len(owners) > 1 {
-			w.Broken = fmt.Sprintf("%s: group %s is active on %v at once", w.now, g, owners)
+			w.Broken = fmt.Sprintf("%s: group %s is active on %v at once", w.agenda.Now(), g, owners)
 		}
 	}
 }

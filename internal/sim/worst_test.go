@@ -67,19 +67,19 @@ func checkWorst(t *testing.T, text, how string, seed uint64) {
 		w.pings[owner] = false
 		w.cutOff(owner, true)
 	}
-	began := w.now
+	began := w.agenda.Now()
 	harmless, taken := time.Duration(0), time.Duration(0)
-	for taken == 0 && w.now-began < 2*latest {
+	for taken == 0 && w.agenda.Now()-began < 2*latest {
 		w.Run(time.Millisecond)
 		here := false
 		for _, n := range w.Owners(group) {
 			here = here || n == owner
 			if n != owner {
-				taken = w.now - began
+				taken = w.agenda.Now() - began
 			}
 		}
 		if !here && harmless == 0 {
-			harmless = w.now - began
+			harmless = w.agenda.Now() - began
 		}
 	}
 	slack := 3 * time.Millisecond // the way of a heartbeat, and the steps of this test

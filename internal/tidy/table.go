@@ -28,7 +28,7 @@ var layers = map[string]layer{
 	// files that are built in, with the one Go file that embeds them
 	"lab": words, "examples": words, "schemas": words, "scenarios": words,
 
-	"internal/admission": pure, "internal/coordinator": pure, "internal/lease": pure, "internal/placement": pure,
+	"internal/admission": pure, "internal/agenda": pure, "internal/coordinator": pure, "internal/lease": pure, "internal/placement": pure,
 	"internal/plan": pure, "internal/quorum": pure, "internal/recovery": pure, "internal/state": pure,
 	"internal/verdict": pure, "internal/mirror/bitmap": pure, "internal/mirror/meta": pure, "internal/mirror/wire": pure,
 	"internal/mirror/replica": pure,

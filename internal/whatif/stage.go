@@ -2,7 +2,6 @@ package whatif
 
 import (
 	"cmp"
-	"container/heap"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/agenda"
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/engine"
@@ -35,11 +35,9 @@ const mostSteps = 2_000_000
 
 // stage is the copy of a cluster, and the outside.
 type stage struct {
-	now   time.Duration // since it was set
-	wall  time.Time     // then
-	queue queue
-	order uint64
-	steps int
+	agenda agenda.Agenda // from when it was set
+	wall   time.Time     // then
+	steps  int
 
 	file  *config.File
 	names []cluster.NodeName
@@ -86,43 +84,16 @@ type actor struct {
 	end      string                                // what ended it
 }
 
-type item struct {
-	at    time.Duration
-	order uint64
-	do    func()
-}
-
-type queue []item
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
-func (q *queue) Pop() any {
-	old := *q
-	last := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return last
-}
-
-func (s *stage) after(d time.Duration, do func()) {
-	s.order++
-	heap.Push(&s.queue, item{at: s.now + d, order: s.order, do: do})
-}
+func (s *stage) after(d time.Duration, do func()) { s.agenda.After(d, do) }
 
 // run lets time pass until end.
 func (s *stage) run(end time.Duration) {
-	for len(s.queue) > 0 && s.queue[0].at <= end && s.steps < mostSteps {
-		it := heap.Pop(&s.queue).(item)
-		s.now = it.at
-		it.do()
+	for s.steps < mostSteps && s.agenda.Next(end) {
 	}
-	s.now = max(s.now, end)
+	s.agenda.Reach(end)
 }
 
-func (s *stage) clock() cluster.Instant { return begin.Add(s.now) }
+func (s *stage) clock() cluster.Instant { return begin.Add(s.agenda.Now()) }
 
 // step gives a machine one event and carries out what it wants done.
 func (s *stage) step(n *actor, ev engine.Event) {
@@ -130,7 +101,7 @@ func (s *stage) step(n *actor, ev engine.Event) {
 		return
 	}
 	s.steps++
-	eff := n.machine.Step(s.clock(), s.wall.Add(s.now), ev)
+	eff := n.machine.Step(s.clock(), s.wall.Add(s.agenda.Now()), ev)
 	s.transmit(n, eff)
 	s.carry(n, eff)
 	if eff.Exit {
@@ -216,7 +187,7 @@ func (s *stage) transmit(n *actor, eff engine.Effects) {
 
 func (s *stage) carry(n *actor, eff engine.Effects) {
 	for _, e := range eff.Events {
-		s.log = append(s.log, line{s.now, e})
+		s.log = append(s.log, line{s.agenda.Now(), e})
 	}
 	if eff.Config != nil {
 		s.file = eff.Config
@@ -347,7 +318,7 @@ func (s *stage) check(n *actor, t engine.Task) {
 
 // script is a script of a ladder. What it does nobody knows but who wrote it.
 func (s *stage) script(n *actor, r engine.ScriptRun) {
-	s.log = append(s.log, line{s.now, api.Event{Node: n.name, Level: cluster.LevelWarn, Module: "rm", Code: codeScript,
+	s.log = append(s.log, line{s.agenda.Now(), api.Event{Node: n.name, Level: cluster.LevelWarn, Module: "rm", Code: codeScript,
 		Text: fmt.Sprintf("Script %s of %s runs (%s): what it does is not foreseen.", r.Path, r.Monitor, r.Action)}})
 	s.waits++
 	m := n.machine
@@ -441,14 +412,14 @@ func (s *stage) look() {
 		g := &s.file.Groups[i]
 		v := s.served[g.Name]
 		if v == nil {
-			v = &service{off: s.now}
+			v = &service{off: s.agenda.Now()}
 			s.served[g.Name] = v
 		}
 		switch on := len(s.owners(g)) > 0; {
 		case on && !v.on:
-			v.on, v.sum = true, v.sum+s.now-v.off
+			v.on, v.sum = true, v.sum+s.agenda.Now()-v.off
 		case !on && v.on:
-			v.on, v.off = false, s.now
+			v.on, v.off = false, s.agenda.Now()
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (s *stage) tell(r *api.Simulation, before *state.State, ran map[cluster.Gro
 		if v := s.served[g.Name]; is.Wanted || is.Before != "" {
 			is.Outage = v.sum
 			if !v.on {
-				is.Outage += s.now - v.off
+				is.Outage += s.agenda.Now() - v.off
 			}
 		}
 		r.Groups = append(r.Groups, is)

@@ -52,7 +52,7 @@ func Ask(q Question) (api.Simulation, error) {
 	}
 	before := s.rest(q)
 	r.Before = s.faults()
-	began := s.now
+	began := s.agenda.Now()
 	if no := s.change(q.Changes, &r); no != nil {
 		r.Refused = no
 	} else {
@@ -208,7 +208,7 @@ func (s *stage) rest(q Question) map[cluster.GroupName]cluster.NodeName {
 			before[g.Name] = owners[0]
 		}
 		v := s.served[g.Name]
-		v.sum, v.off = 0, s.now
+		v.sum, v.off = 0, s.agenda.Now()
 	}
 	for at, took := range q.Took { // what is at rest began as it should
 		s.fate[at], s.known[at] = Suppose{Takes: took}, true
@@ -270,17 +270,17 @@ func (s *stage) where(f *Fail) (cluster.NodeName, *api.Error) {
 
 // ask asks at a node that is on and waits for the answer.
 func (s *stage) ask(a admission.Ask, i int) *api.Error {
-	a.ID, a.Wall = cluster.RequestID(fmt.Sprintf("ask-%d", i)), s.wall.Add(s.now)
+	a.ID, a.Wall = cluster.RequestID(fmt.Sprintf("ask-%d", i)), s.wall.Add(s.agenda.Now())
 	at := s.alive()
 	if len(at) == 0 {
 		return &api.Error{Code: "no-node", Message: "no node is on that could be asked", Hint: "tasuki status shows the nodes"}
 	}
 	s.step(at[0], engine.Event{Ask: &a})
-	for end := s.now + askedWithin; s.now < end; {
+	for end := s.agenda.Now() + askedWithin; s.agenda.Now() < end; {
 		if reply, done := s.answers[a.ID]; done {
 			return reply.Err
 		}
-		s.run(s.now + quick)
+		s.run(s.agenda.Now() + quick)
 	}
 	return &api.Error{Code: "timed-out", Message: "the cluster does not answer", Hint: "tasuki status shows whether it has a majority"}
 }
@@ -359,14 +359,14 @@ func (s *stage) settle(changes []Change) bool {
 			still = max(still, time.Duration(m.Retries+2)*m.Interval)
 		}
 	}
-	latest := s.now
-	for end := s.now + mostTime; s.now < end && s.steps < mostSteps; {
+	latest := s.agenda.Now()
+	for end := s.agenda.Now() + mostTime; s.agenda.Now() < end && s.steps < mostSteps; {
 		seen := len(s.log)
-		s.run(s.now + still/10)
+		s.run(s.agenda.Now() + still/10)
 		if len(s.log) > seen || s.waits > 0 {
-			latest = s.now
+			latest = s.agenda.Now()
 		}
-		if s.now-latest >= still {
+		if s.agenda.Now()-latest >= still {
 			return true
 		}
 	}
