@@ -18,11 +18,19 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 		return 0, f.wrap("read", off, int64(len(p)), err)
 	}
 	defer f.leave()
-	done := 0
+	n, err := f.readAll(p, off)
+	if err != nil && err != io.EOF {
+		err = f.wrap("read", off, int64(len(p)), err)
+	}
+	return n, err
+}
+
+// readAll reads all of p, or up to the end of the device and io.EOF.
+func (f *file) readAll(p []byte, off int64) (done int, err error) {
 	for done < len(p) {
 		n, err := again(func() (int, error) { return unix.Pread(f.fd, p[done:], off+int64(done)) })
 		if err != nil {
-			return done, f.wrap("read", off, int64(len(p)), err)
+			return done, err
 		}
 		whole := n - n%f.sector // a file may end in the middle of a sector
 		if done += whole; whole < n || n == 0 {
@@ -51,16 +59,18 @@ func (f *file) WriteAt(p []byte, off int64, durable bool) error {
 			return err
 		}
 	}
+	return f.writeAll(p, off, durable)
+}
+
+// writeAll writes all of p.
+func (f *file) writeAll(p []byte, off int64, durable bool) error {
 	for done := 0; done < len(p); {
 		n, err := f.write(p[done:], off+int64(done), durable)
 		if err == nil && n == 0 {
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			if durable { // what it was to make durable may be more than p
-				f.failed.CompareAndSwap(nil, &err)
-			}
-			return f.wrap("write", off, int64(len(p)), err)
+			return f.notWritten(off, int64(len(p)), durable, err)
 		}
 		done += n
 	}
@@ -68,6 +78,15 @@ func (f *file) WriteAt(p []byte, off int64, durable bool) error {
 		return f.flush()
 	}
 	return nil
+}
+
+// notWritten is the error of a write. What a durable one was to make durable may be
+// more than its own.
+func (f *file) notWritten(off, n int64, durable bool, err error) error {
+	if durable {
+		f.failed.CompareAndSwap(nil, &err)
+	}
+	return f.wrap("write", off, n, err)
 }
 
 // write is one system call, durable if it is to be and can be.

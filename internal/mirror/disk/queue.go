@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -181,40 +180,22 @@ func (f *file) Start(o Start) bool {
 	return ok
 }
 
-// done ends what Start began, with the kernel's result.
+// done ends what Start began, with the kernel's result. One that ended early, as a
+// call may, goes on here.
 func (f *file) done(o Start, res int64) {
 	defer f.leave()
-	n := int64(len(o.P))
+	n, left := int64(len(o.P)), o.P[max(res, 0):]
 	var err error
 	switch {
+	case res < 0 && o.Write:
+		err = f.notWritten(o.Off, n, o.Durable, syscall.Errno(-res))
 	case res < 0:
-		err = syscall.Errno(-res)
-	case res < n: // it ended early, as a call may: the rest in the same way
-		err = f.rest(o, res)
+		err = f.wrap("read", o.Off, n, syscall.Errno(-res))
+	case len(left) > 0 && o.Write:
+		err = f.writeAll(left, o.Off+res, o.Durable)
+	case len(left) > 0:
+		_, err = f.readAll(left, o.Off+res)
+		err = f.wrap("read", o.Off, n, err)
 	}
-	if err != nil && o.Write && o.Durable {
-		f.failed.CompareAndSwap(nil, &err)
-	}
-	o.Done(f.wrap(opNames[o.kind()], o.Off, n, err))
-}
-
-// rest does what is left of an operation, and waits for it.
-func (f *file) rest(o Start, done int64) error {
-	for done < int64(len(o.P)) {
-		p, off := o.P[done:], o.Off+done
-		n, err := 0, error(nil)
-		if o.Write {
-			n, err = f.write(p, off, o.Durable)
-		} else {
-			n, err = again(func() (int, error) { return unix.Pread(f.fd, p, off) })
-		}
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%d bytes of %d, and no more", done, len(o.P))
-		}
-		if err != nil {
-			return err
-		}
-		done += int64(n)
-	}
-	return nil
+	o.Done(err)
 }
