@@ -205,13 +205,19 @@ func (c *Client) Follow(ctx context.Context, begun func(), f func(api.Event)) er
 		}
 		f(e)
 	}
+	return c.ended(ctx, heard, lines.Err())
+}
+
+// ended is why a stream has ended: nil if the caller wanted that, else that nothing
+// was heard for too long, or what was read last.
+func (c *Client) ended(ctx, heard context.Context, read error) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil
 	case heard.Err() != nil:
 		return c.unreachable(context.Cause(heard))
 	}
-	return c.unreachable(errors.Join(io.ErrUnexpectedEOF, lines.Err()))
+	return c.unreachable(errors.Join(io.ErrUnexpectedEOF, read))
 }
 
 // Explain returns the events from the first cause to the last effect.

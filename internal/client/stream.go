@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/tasuki-ha/tasuki/api"
@@ -45,13 +43,7 @@ func (c *Client) Stream(ctx context.Context, status func(api.Status), event func
 			}
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case heard.Err() != nil:
-		return c.unreachable(context.Cause(heard))
-	}
-	return c.unreachable(errors.Join(io.ErrUnexpectedEOF, lines.Err()))
+	return c.ended(ctx, heard, lines.Err())
 }
 
 // pushed hands on one message of the stream; kinds that are not known are of a

@@ -26,8 +26,9 @@ func description(t *testing.T, yaml bool) []byte {
 	return doc
 }
 
-// The description is OpenAPI 3.1 by the word of a validator that others use.
-func TestDescriptionIsValid(t *testing.T) {
+// judge returns the description and a validator of it.
+func judge(t *testing.T) (libopenapi.Document, validator.Validator) {
+	t.Helper()
 	doc, err := libopenapi.NewDocument(description(t, false))
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +37,12 @@ func TestDescriptionIsValid(t *testing.T) {
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
+	return doc, v
+}
+
+// The description is OpenAPI 3.1 by the word of a validator that others use.
+func TestDescriptionIsValid(t *testing.T) {
+	doc, v := judge(t)
 	if ok, why := v.ValidateDocument(); !ok {
 		for _, e := range why {
 			t.Error(e.Message, e.Reason, e.SchemaValidationErrors)
@@ -52,14 +59,7 @@ func TestDescriptionIsValid(t *testing.T) {
 // What the handlers take and give is what the description says: each operation of
 // the table is called with the least that it takes, and both sides are checked.
 func TestHandlersKeepTheDescription(t *testing.T) {
-	doc, err := libopenapi.NewDocument(description(t, false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, errs := validator.NewValidator(doc)
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
+	_, v := judge(t)
 	h := httpapi.New(&httpapitest.Backend{State: groups("online")}, "test")
 	for op, allowed := range rights {
 		if endless(op) || op == "GET /metrics" {

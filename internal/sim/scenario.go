@@ -63,12 +63,10 @@ type Scenario struct {
 	world *World
 }
 
-// Play runs a scenario and returns the log, one line an event without its time,
-// and an error that names the line that did not hold.
-func Play(archive []byte) (log string, err error) {
-	a := txtar.Parse(archive)
-	text, script := "", ""
-	for _, f := range a.Files {
+// staged returns a scenario at its begin, and its script.
+func staged(archive []byte) (s *Scenario, script string, err error) {
+	text := ""
+	for _, f := range txtar.Parse(archive).Files {
 		switch f.Name {
 		case "cluster.yaml":
 			text = string(f.Data)
@@ -77,10 +75,17 @@ func Play(archive []byte) (log string, err error) {
 		}
 	}
 	w, err := NewWorld(text, 1)
+	return &Scenario{world: w}, script, err
+}
+
+// Play runs a scenario and returns the log, one line an event without its time,
+// and an error that names the line that did not hold.
+func Play(archive []byte) (log string, err error) {
+	s, script, err := staged(archive)
 	if err != nil {
 		return "", err
 	}
-	s := &Scenario{world: w}
+	w := s.world
 	for i, line := range strings.Split(script, "\n") {
 		words := strings.Fields(line)
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/admission"
@@ -62,7 +61,7 @@ type foreseen struct {
 
 // foresee plays a story and asks on the way; it returns how often.
 func foresee(t *testing.T, archive []byte, compared map[string]int) (asked int) {
-	s, lines := staged(t, archive)
+	s, lines := begun(t, archive)
 	var f *foreseen
 	for i := 0; i < len(lines); i++ {
 		words := strings.Fields(lines[i])
@@ -98,23 +97,13 @@ func foresee(t *testing.T, archive []byte, compared map[string]int) (asked int) 
 	return asked
 }
 
-// staged returns the world of a story and the lines of its script.
-func staged(t *testing.T, archive []byte) (*Scenario, []string) {
-	text, script := "", ""
-	for _, f := range txtar.Parse(archive).Files {
-		switch f.Name {
-		case "cluster.yaml":
-			text = string(f.Data)
-		case "script":
-			script = string(f.Data)
-		}
-	}
-	w, err := NewWorld(text, 1)
+// begun returns a story at its begin and the lines of its script.
+func begun(t *testing.T, archive []byte) (*Scenario, []string) {
+	s, script, err := staged(archive)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := slices.DeleteFunc(strings.Split(script, "\n"), func(l string) bool { return l == "" || strings.HasPrefix(l, "#") })
-	return &Scenario{world: w}, lines
+	return s, slices.DeleteFunc(strings.Split(script, "\n"), func(l string) bool { return l == "" || strings.HasPrefix(l, "#") })
 }
 
 // changesOf returns what a line of a script does to the cluster, or nil where it

@@ -3,7 +3,6 @@ package lab_test
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/lab"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
@@ -66,24 +66,15 @@ func BenchmarkMirrorCopy(b *testing.B) {
 		complete(2)
 		copied = append(copied, size/1e6/time.Since(began).Seconds())
 		// The other copy is equal: to write the same there changes nothing.
-		allowed = append(allowed, size/1e6/plainCopy(b, diskFile(b, l, machine, "sda4"), diskFile(b, l, otherOf(machine), "sda4"), size).Seconds())
+		allowed = append(allowed, size/1e6/plainCopy(b, diskFile(b, l, machine, "sda4"), diskFile(b, l, other(cluster.NodeName(machine)), "sda4"), size).Seconds())
 	}
-	slices.Sort(copied)
-	slices.Sort(allowed)
 	b.ReportMetric(median(copied), "copied-MB/s")
 	b.ReportMetric(median(allowed), "allowed-MB/s")
 	b.ReportMetric(median(copied)/median(allowed), "of-allowed")
-	for _, m := range []string{machine, otherOf(machine)} {
+	for _, m := range []string{machine, other(cluster.NodeName(machine))} {
 		b.ReportMetric(memoryOf(b, l, m), m+"-MiB")
 	}
 	b.ReportMetric(0, "ns/op")
-}
-
-func otherOf(machine string) string { return map[string]string{"n1": "n2", "n2": "n1"}[machine] }
-
-func median(sorted []float64) float64 {
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
 // plainCopy copies one file into another, as quickly as a few threads do it.

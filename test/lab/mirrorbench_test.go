@@ -273,6 +273,13 @@ func busyCPU(b *testing.B) float64 {
 	return sum
 }
 
+// median sorts figures, of which there is at least one, and returns the one in the
+// middle.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
 // summarize takes the medians.
 func (r *benchRow) summarize() {
 	of := func(figure func(*benchRun) *float64) {
@@ -280,9 +287,8 @@ func (r *benchRow) summarize() {
 		for i := range r.Runs {
 			v = append(v, *figure(&r.Runs[i]))
 		}
-		slices.Sort(v)
-		if n := len(v); n > 0 {
-			*figure(&r.benchRun) = (v[(n-1)/2] + v[n/2]) / 2
+		if len(v) > 0 {
+			*figure(&r.benchRun) = median(v)
 		}
 	}
 	of(func(b *benchRun) *float64 { return &b.IOPS })

@@ -14,15 +14,17 @@ import (
 // they take on a logarithmic scale: the bar to the median, lines to the 99th and
 // the 99.9th percentile.
 const (
-	plotBar, plotGap       = 12, 14
-	plotLeft, plotWidth    = 130, 330
-	plotMiddle             = 70 // between the two halves
-	leastUS, mostUS        = 50., 100_000.
-	plotText, plotSmall    = `font-family="sans-serif" font-size="12"`, `font-family="sans-serif" font-size="10" fill="#777"`
-	plotMost               = 160. // per cent
-	plotTop, plotBottom    = 48, 30
-	plotColours, plotOther = "loop #8a8d90,front #0066cc,mirror #3e8635", "#000"
+	plotBar, plotGap    = 12, 14
+	plotLeft, plotWidth = 130, 330
+	plotMiddle          = 70 // between the two halves
+	leastUS, mostUS     = 50., 100_000.
+	plotText, plotSmall = `font-family="sans-serif" font-size="12"`, `font-family="sans-serif" font-size="10" fill="#777"`
+	plotMost            = 160. // per cent
+	plotTop, plotBottom = 48, 30
 )
+
+// plotColours are those of the variants.
+var plotColours = map[string]string{"loop": "#8a8d90", "front": "#0066cc", "mirror": "#3e8635"}
 
 func plot(w io.Writer, rows []*benchRow) error {
 	front := map[string]float64{}
@@ -60,16 +62,15 @@ func plot(w io.Writer, rows []*benchRow) error {
 		}
 		share := r.IOPS / front[r.Load] * 100
 		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"><title>%s, %s: %.0f a second, %.0f %%</title></rect>`+"\n",
-			plotLeft, y, min(share, plotMost)/plotMost*plotWidth, plotBar-2, colourOf(r.Variant), r.Load, r.Variant, r.IOPS, share)
+			plotLeft, y, min(share, plotMost)/plotMost*plotWidth, plotBar-2, plotColours[r.Variant], r.Load, r.Variant, r.IOPS, share)
 		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><path d="M%.1f %dH%.1fM%.1f %dv%dM%.1f %dv%d" stroke="%s"/>`+"\n",
-			right, y, at(r.P50US)-float64(right), plotBar-2, colourOf(r.Variant), at(r.P50US), y+plotBar/2-1, at(r.P999US),
-			at(r.P99US), y, plotBar-2, at(r.P999US), y+2, plotBar-6, colourOf(r.Variant))
+			right, y, at(r.P50US)-float64(right), plotBar-2, plotColours[r.Variant], at(r.P50US), y+plotBar/2-1, at(r.P999US),
+			at(r.P99US), y, plotBar-2, at(r.P999US), y+2, plotBar-6, plotColours[r.Variant])
 		y += plotBar
 	}
 	x := plotLeft
-	for part := range strings.SplitSeq(plotColours, ",") {
-		name, colour, _ := strings.Cut(part, " ")
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/><text x="%d" y="%d" %s>%s</text>`+"\n", x, height-18, colour, x+14, height-9, plotText, name)
+	for _, v := range variants {
+		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/><text x="%d" y="%d" %s>%s</text>`+"\n", x, height-18, plotColours[v.Name], x+14, height-9, plotText, v.Name)
 		x += 90
 	}
 	b.WriteString("</svg>\n")
@@ -83,15 +84,6 @@ func writePlot(path string, rows []*benchRow) error {
 		return err
 	}
 	return os.WriteFile(path, []byte(b.String()), 0o644)
-}
-
-func colourOf(variant string) string {
-	for part := range strings.SplitSeq(plotColours, ",") {
-		if name, colour, _ := strings.Cut(part, " "); name == variant {
-			return colour
-		}
-	}
-	return plotOther
 }
 
 func TestPlot(t *testing.T) {
