@@ -189,7 +189,7 @@ func (b *builder) checkOutlets() {
 				b.add(s.URL.src, "write the key into a file and name it with secret_file", "the url of an outlet cannot hold a name or a password")
 			}
 		case *rawCommand:
-			if len(s.Command.items) > 0 && s.Command.items[0].val != "" && !forms["abs"].pattern.MatchString(s.Command.items[0].val) {
+			if len(s.Command.items) > 0 && s.Command.items[0].val != "" && !forms["abs"].pattern().MatchString(s.Command.items[0].val) {
 				b.add(s.Command.items[0].src, "write the program with its whole path; no shell looks for it", "%q is no absolute path", short(s.Command.items[0].val))
 			}
 		}

@@ -64,9 +64,9 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 	case *rawCount:
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "integer", Minimum: "0", Maximum: "99"}, {Const: wordNodes}}}
 	case *rawDuration:
-		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: durationRE.String()}, {Const: 0}}}
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: durationRE().String()}, {Const: 0}}}
 	case *rawSize:
-		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: sizeRE.String()}, {Const: 0}}}
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: sizeRE().String()}, {Const: 0}}}
 	case *rawAddr:
 		return &jsonschema.Schema{Type: "string", AnyOf: []*jsonschema.Schema{{Format: "ipv4"}, {Format: "ipv6"}}}
 	case *rawAction:
@@ -75,7 +75,7 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Const: string(ArbitrateNone)}, {Const: string(ArbitrateFence)}, object(string(ArbitratePing), schemaOf(reflect.TypeFor[rawPing]()))}}
 	case *rawTarget:
 		name := func() *jsonschema.Schema {
-			return &jsonschema.Schema{Type: "string", Pattern: forms["name"].pattern.String()}
+			return &jsonschema.Schema{Type: "string", Pattern: forms["name"].pattern().String()}
 		}
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Const: wordCluster}, object("group", name()), object("resource", name())}}
 	case *rawResource:
@@ -91,7 +91,7 @@ func schemaOfValue(t reflect.Type) *jsonschema.Schema {
 		}
 		return &jsonschema.Schema{
 			Type: "object", AdditionalProperties: schemaOf(elem),
-			PropertyNames: &jsonschema.Schema{Pattern: forms["name"].pattern.String()},
+			PropertyNames: &jsonschema.Schema{Pattern: forms["name"].pattern().String()},
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func decorate(s *jsonschema.Schema, f field) {
 		leaf.Enum = append(leaf.Enum, word)
 	}
 	if form := forms[f.tag.Get("is")]; form.pattern != nil && leaf.Type == "string" && leaf.AnyOf == nil {
-		leaf.Pattern = form.pattern.String()
+		leaf.Pattern = form.pattern().String()
 	}
 	bounds(s, f.tag.Get("range"))
 	if leaf != s {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	yaml "go.yaml.in/yaml/v4"
@@ -22,25 +23,31 @@ type rawText struct {
 
 // form is what a text may look like.
 type form struct {
-	pattern *regexp.Regexp
+	pattern func() *regexp.Regexp
 	hint    string
 }
 
+// compiled compiles a pattern when it is first used: the program is started for many
+// a command that reads no cluster file.
+func compiled(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
+
 var forms = map[string]form{
-	"name":    {regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`), "use 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit"},
-	"device":  {regexp.MustCompile(`^[A-Za-z0-9._-][A-Za-z0-9._:@-]{0,14}$`), "write the name that `ip link` shows, at most 15 characters"},
-	"line":    {regexp.MustCompile(`^[^\x00-\x1f]{1,200}$`), "write one line of at most 200 characters"},
-	"path":    {regexp.MustCompile(`^/?[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`), "write an absolute path, or a file name"},
-	"options": {regexp.MustCompile(`^[^\x00-\x20,\x7f]{1,64}(,[^\x00-\x20,\x7f]{1,64})*$`), "write options separated by commas without blanks, for example noatime,nodev"},
-	"agent":   {regexp.MustCompile(`^fence_[a-z0-9_]{1,60}$`), "write the name of a program of fence-agents without its directory, for example fence_ipmilan"},
-	"syslog":  {regexp.MustCompile(`^(unix:///[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*|(udp|tcp|tls)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`), "write unix:///PATH, udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, with an IPv6 address between brackets"},
-	"https":   {regexp.MustCompile(`^https://[^\x00-\x20#]{1,1000}$`), "write https://HOST/PATH; events are not sent in the clear"},
-	"abs":     {regexp.MustCompile(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
+	"name":    {compiled(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`), "use 1 to 64 letters, digits, '.', '-' or '_', the first a letter or digit"},
+	"device":  {compiled(`^[A-Za-z0-9._-][A-Za-z0-9._:@-]{0,14}$`), "write the name that `ip link` shows, at most 15 characters"},
+	"line":    {compiled(`^[^\x00-\x1f]{1,200}$`), "write one line of at most 200 characters"},
+	"path":    {compiled(`^/?[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`), "write an absolute path, or a file name"},
+	"options": {compiled(`^[^\x00-\x20,\x7f]{1,64}(,[^\x00-\x20,\x7f]{1,64})*$`), "write options separated by commas without blanks, for example noatime,nodev"},
+	"agent":   {compiled(`^fence_[a-z0-9_]{1,60}$`), "write the name of a program of fence-agents without its directory, for example fence_ipmilan"},
+	"syslog":  {compiled(`^(unix:///[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*|(udp|tcp|tls)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`), "write unix:///PATH, udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, with an IPv6 address between brackets"},
+	"https":   {compiled(`^https://[^\x00-\x20#]{1,1000}$`), "write https://HOST/PATH; events are not sent in the clear"},
+	"abs":     {compiled(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
 }
 
 // form tells if the text does not have the form.
 func (d *decoder) form(where src, f form, key, text string) bool {
-	if f.pattern != nil && !f.pattern.MatchString(text) {
+	if f.pattern != nil && !f.pattern().MatchString(text) {
 		d.add(where, f.hint, "%q is no %s", short(text), formNames[key])
 		return false
 	}
@@ -207,7 +214,7 @@ type rawDuration struct {
 	ok  bool
 }
 
-var durationRE = regexp.MustCompile(`^(0|([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h))+)$`)
+var durationRE = compiled(`^(0|([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h))+)$`)
 
 func (t *rawDuration) fill(text string) {
 	t.val, _ = time.ParseDuration(text)
@@ -224,7 +231,7 @@ func (t *rawDuration) decode(d *decoder, n *yaml.Node, f field) {
 	switch {
 	case n.Tag == "!!int" && text != "0":
 		d.add(t.src, fmt.Sprintf("add a unit: %[1]sms, %[1]ss, %[1]sm or %[1]sh", text), "%q needs a unit: %s", f.key, text)
-	case err != nil || !durationRE.MatchString(text):
+	case err != nil || !durationRE().MatchString(text):
 		d.add(t.src, "write a number with its unit: 300ms, 1s, 30m or 1h", "%q is not a time: %q", f.key, short(text))
 	case d.withinTime(f, t.src, v, text):
 		t.val, t.ok = v, true
@@ -254,7 +261,7 @@ type rawSize struct {
 }
 
 var (
-	sizeRE    = regexp.MustCompile(`^(0|[0-9]{1,9}(K|M|G)i?B)$`)
+	sizeRE    = compiled(`^(0|[0-9]{1,9}(K|M|G)i?B)$`)
 	sizeUnits = map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 )
 
@@ -290,7 +297,7 @@ func (t *rawSize) decode(d *decoder, n *yaml.Node, f field) {
 	switch v := int64(0); {
 	case n.Tag == "!!int" && text != "0":
 		d.add(t.src, fmt.Sprintf("add a unit: %[1]sKiB, %[1]sMiB or %[1]sGiB", text), "%q needs a unit: %s", f.key, text)
-	case !sizeRE.MatchString(text):
+	case !sizeRE().MatchString(text):
 		d.add(t.src, "write a whole number with its unit: KiB, MiB, GiB, or KB, MB, GB", "%q is not a size: %q", f.key, short(text))
 	case text == "0" && f.tag.Get("default") == "0":
 		t.ok = true

@@ -17,6 +17,19 @@ func Aligned(n int) []byte {
 
 func address(b []byte) int { return int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
+// MaxZeroBytes bounds ZeroBytes, in bytes.
+const MaxZeroBytes = 1 << 20
+
+// zeroPages take no memory before somebody reads them, and are no garbage to
+// collect: every command of this program has them.
+var zeroPages [MaxZeroBytes + Alignment - 1]byte
+
+// ZeroBytes returns n aligned zero bytes that nobody may write to.
+func ZeroBytes(n int) []byte {
+	skip := -address(zeroPages[:]) & (Alignment - 1)
+	return zeroPages[skip : skip+n : skip+n]
+}
+
 // Huge asks the kernel for large pages in a range of memory: there is less to look
 // up for each request that goes to a disk. Where it has none it does without.
 func Huge(b []byte) { _ = unix.Madvise(b, unix.MADV_HUGEPAGE) }

@@ -228,12 +228,9 @@ func (f *file) ioctlRange(request uintptr, off, n int64) error {
 	return err
 }
 
-// zeroes is what writeZeroes writes; nobody writes to it.
-var zeroes = Aligned(1 << 20)
-
 func (f *file) writeZeroes(off, n int64) error {
 	for n > 0 {
-		done, err := f.write(zeroes[:min(n, int64(len(zeroes)))], off, false)
+		done, err := f.write(ZeroBytes(int(min(n, MaxZeroBytes))), off, false)
 		if err != nil {
 			return err
 		}

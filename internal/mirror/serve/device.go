@@ -35,14 +35,11 @@ type job struct {
 // data returns the part of the request's data that an IO is about.
 func (j *job) data(io *replica.IO) []byte {
 	if j.zero {
-		return zeroes[:io.Len]
+		return disk.ZeroBytes(io.Len)
 	}
 	at := io.Off - j.r.Offset
 	return j.r.Data[at : at+int64(io.Len)]
 }
-
-// zeroes is what is written where a range must stay allocated.
-var zeroes = disk.Aligned(front.MaxLength)
 
 // Do takes a request.
 func (d device) Do(r *front.Request) {

@@ -421,7 +421,7 @@ func (s *Server) sendCopy(ses *session, io *replica.IO) {
 	}
 }
 
-func allZero(p []byte) bool { return bytes.Equal(p, zeroes[:len(p)]) }
+func allZero(p []byte) bool { return bytes.Equal(p, disk.ZeroBytes(len(p))) }
 
 func (s *Server) sendIO(ses *session, io *replica.IO, kind wire.Kind, payload []byte) {
 	f := wire.Frame{Kind: kind, Epoch: ses.epoch, Seq: io.Seq, Offset: io.Off, Length: uint32(io.Len)}
