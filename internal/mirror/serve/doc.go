@@ -5,7 +5,8 @@
 //
 // A request of the kernel is taken, sent to the other copy and written here by one
 // thread, and completed by the one that reads the confirmation. On the other node
-// the thread that reads a frame writes it to the disk and confirms. What may take
+// the thread that reads a frame writes it to the disk and confirms. Small ones of
+// many the kernel carries out without a thread each, see begin. What may take
 // long, such as the meta device or a copy, has goroutines of its own, so that no
 // thread that reads from the link ever waits for a disk of this node.
 package serve
