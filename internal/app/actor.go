@@ -118,6 +118,9 @@ func (a *actor) step(op engine.Operation) engine.OpDone {
 		a.interrupt(r.Name) // a stop that does not come back
 	}
 	if err == nil {
+		if !op.Op.Start {
+			a.unblock(op.Task, r)
+		}
 		err = a.in(r.Name, limit, func(ctx context.Context) (err error) {
 			switch {
 			case op.Op.Start:
@@ -137,6 +140,29 @@ func (a *actor) step(op engine.Operation) engine.OpDone {
 		}
 	}
 	return done
+}
+
+// unblockWithin bounds unblock: of a resource that does not need it, it takes a
+// millisecond.
+const unblockWithin = 2 * time.Second
+
+// unblock makes what r depends on let go of those that wait in it for what can never
+// be done, so that r can be stopped.
+func (a *actor) unblock(t engine.Task, r *config.Resource) {
+	for _, n := range r.After {
+		on := t.Group.Resource(n)
+		if on == nil {
+			continue
+		}
+		a.unblock(t, on)
+		d, err := a.driver(on)
+		if u, can := d.(resource.Unblocker); can {
+			err = a.in(n, unblockWithin, func(ctx context.Context) error { return u.Unblock(ctx, a.task(t, on)) })
+		}
+		if err != nil {
+			a.log.Error("a resource may hold what depends on it", "resource", n, "dependent", r.Name, "error", err)
+		}
+	}
 }
 
 // check looks which resources of a group are active, after a start of the

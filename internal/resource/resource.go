@@ -65,6 +65,15 @@ type Announcer interface {
 	Announce(t Task)
 }
 
+// Unblocker is a Driver of something in which those that use it may wait for ever,
+// and not even a signal ends them then.
+type Unblocker interface {
+	// Unblock makes what waits in the resource fail, if it can never be done. It is
+	// called before something is stopped that depends on the resource, whose own
+	// Stop comes after that.
+	Unblock(ctx context.Context, t Task) error
+}
+
 // ErrCannotIsolate is what kinds answer that can only be stopped.
 var ErrCannotIsolate = errors.New("this kind of resource cannot be isolated")
 

@@ -191,6 +191,7 @@ func TestMirrorFaults(t *testing.T) {
 		active := string(s.Active(t.Context(), "n1"))
 		standby := other(cluster.NodeName(active))
 		t.Logf("%s: %s is active", step.name, active)
+		forced := count(t, s, standby, "resource-stop-force")
 		step.do(active, standby)
 		goesOn(t, w)
 		if step.move {
@@ -204,6 +205,9 @@ func TestMirrorFaults(t *testing.T) {
 			}
 		}
 		inSync(t, s)
+		if count(t, s, standby, "resource-stop-force") > forced && !step.slow {
+			t.Error("something was stopped by force: it may have waited for the disk")
+		}
 		if t.Failed() {
 			return
 		}

@@ -364,10 +364,20 @@ func TestStopNamesWhoKeepsTheDeviceOpen(t *testing.T) {
 }
 
 // An isolated copy whose lease does not come back is stopped while everything in
-// it hangs: what waits is given up before anything is unmounted.
+// it hangs: what waits is given up before anything is unmounted, and before what uses
+// it is stopped, which could not end.
 func TestFrozenStop(t *testing.T) {
+	for name, first := range map[string]bool{"alone": false, "after what uses it": true} {
+		t.Run(name, func(t *testing.T) { frozenStop(t, first) })
+	}
+}
+
+func frozenStop(t *testing.T, unblock bool) {
 	n, p, sys := played(t, nil)
 	n.start()
+	if err := n.Unblock(t.Context(), n.task(nil)); err != nil || p.deeds() != "activate" {
+		t.Fatalf("what can go on was given up: %q %v", p.deeds(), err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := n.Isolate(ctx, n.task(nil)); err != nil {
@@ -392,6 +402,12 @@ func TestFrozenStop(t *testing.T) {
 		return control.Message{}
 	}
 	p.mu.Unlock()
+	if unblock {
+		if err := n.Unblock(t.Context(), n.task(nil)); err != nil {
+			t.Fatal(err)
+		}
+		<-sys.hang
+	}
 	if err := n.Stop(t.Context(), n.task(nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -88,13 +88,39 @@ func (d *Driver) begin(ctx context.Context, t resource.Task, limit time.Duration
 			return nil, err
 		}
 	}
-	e.mu.Lock()
-	lost := e.lost
-	e.mu.Unlock()
-	if e.active && (s.Frozen || e.isFrozen() || s.Broken != "" || lost) {
+	if e.active && e.never(s) {
 		return e, e.giveUp(ctx)
 	}
 	return e, nil
+}
+
+// never says whether what waits in an active copy can never complete.
+func (m *mirror) never(s control.Status) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return s.Frozen || m.isFrozen() || s.Broken != "" || m.lost
+}
+
+// Unblock gives up what can never complete, be it with the keeper of a process that
+// was waited for in vain. Those who wait for a disk cannot even be killed.
+func (d *Driver) Unblock(ctx context.Context, t resource.Task) error {
+	e := &ending{mirror: d.mirror(t.Resource.Name), t: t}
+	e.mu.Lock()
+	absent := e.absent
+	e.mu.Unlock()
+	if absent {
+		return e.endKeeper(ctx)
+	}
+	s, err := e.look(ctx)
+	switch {
+	case errors.Is(err, errGone):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look whether mirror disk %s can go on: %w", e.name, err)
+	case s.Role == roleActive && e.never(s):
+		return e.giveUp(ctx)
+	}
+	return nil
 }
 
 // giveUp makes everything fail that waits or will be asked for. The block device
