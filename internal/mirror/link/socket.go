@@ -22,6 +22,10 @@ const (
 	// socketBuffer is what the kernel holds each way: a frame that is being
 	// sent, and the next ones. The kernel doubles it for its own needs.
 	socketBuffer = 2 << 20
+	// congestion is the control of a link within a building. One that paces what it
+	// sends (bbr, where it is the system's choice) sets a timer for every burst and
+	// lets it wait: writes of 1 MiB took a third more processor time.
+	congestion = "cubic"
 	// unackedFor is how long the kernel tries to send before it gives up. It is
 	// the last resort: the engine counts a silent copy as lost much earlier, but
 	// one whose disk stands still does not read either, and the kernel cannot
@@ -157,6 +161,7 @@ func setOptions(_, _ string, c syscall.RawConn) error {
 			}
 		}
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedFor.Milliseconds()))
 	})
 }
