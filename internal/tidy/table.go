@@ -24,7 +24,7 @@ func (l layer) String() string {
 // layers names every package of the module. A trailing slash stands for the
 // packages below. A new package needs a line here: decide where it stands.
 var layers = map[string]layer{
-	"api": words, "internal/cluster": words, "internal/config": words, "internal/paths": words,
+	"api": words, "internal/cluster": words, "internal/config": words, "internal/config/draft": words, "internal/paths": words,
 	// files that are built in, with the one Go file that embeds them
 	"lab": words, "examples": words, "schemas": words, "scenarios": words,
 
@@ -33,7 +33,7 @@ var layers = map[string]layer{
 	"internal/verdict": pure, "internal/mirror/bitmap": pure, "internal/mirror/meta": pure, "internal/mirror/wire": pure,
 	"internal/mirror/replica": pure,
 
-	"internal/engine": motor, "internal/whatif": motor,
+	"internal/engine": motor, "internal/survival": motor, "internal/whatif": motor,
 
 	"internal/client": edge, "internal/console": edge, "internal/fence": edge, "internal/guest": edge, "internal/heartbeat": edge,
 	"internal/host": edge, "internal/httpapi": edge, "internal/identity": edge, "internal/journal": edge,
