@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,11 +43,33 @@ func TestLab(t *testing.T) {
 			return l.Pull(t.Context(), argv[1], argv[2])
 		case "plug":
 			return l.Plug(t.Context(), argv[1], argv[2])
+		case "call":
+			return call(t.Context(), from.DialContext, argv[1], argv[2])
 		}
 		return fmt.Errorf("%v is no order", argv)
 	}
 	drive(t, "lab.mjs", "PROXY="+proxy(t, from.DialContext), "CONTROL="+control(t, do), "NAME=ann", "PASSWORD="+password,
 		"FIRST=https://10.2.102.51:29003", "SECOND=https://10.2.102.52:29003")
+}
+
+// call asks a daemon for the status, as a script does that shows an access token,
+// and expects an answer with that HTTP status.
+func call(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), token, status string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://10.2.102.52:29002/v1/status", nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	c := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	got, err := c.Do(r)
+	if err != nil {
+		return err
+	}
+	defer got.Body.Close()
+	if fmt.Sprint(got.StatusCode) != status {
+		return fmt.Errorf("the answer is %s, not %s", got.Status, status)
+	}
+	return nil
 }
 
 // trusted checks that who imports the cluster's authority can reach each node, and

@@ -144,6 +144,35 @@ async function configure(page) {
   });
 }
 
+async function tokens(page) {
+  await page.getByRole('link', { name: 'Users', exact: true }).click();
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  const dialog = page.getByRole('dialog');
+  const token = await step('make an access token', async () => {
+    await press(page, 'Make a token');
+    await dialog.getByLabel('What it is for').fill('backup');
+    await dialog.getByLabel('How long it is good').selectOption('30');
+    await accessible(page, 'a new token');
+    await press(dialog, 'Make a token');
+    const text = await dialog.getByLabel('Access token').inputValue();
+    await press(dialog, 'Copy');
+    await dialog.getByText('Copied.').waitFor();
+    expect((await page.evaluate(() => navigator.clipboard.readText())) === text, 'another text was copied');
+    await shot(page, 'token');
+    await press(dialog, 'Close');
+    await page.getByRole('row', { name: /backup.*read.*user ann/ }).waitFor();
+    expect(!(await page.content()).includes(text), 'the token is still there');
+    await lab('call', text, '200');
+    return text;
+  });
+  await step('remove it', async () => {
+    await press(page.getByRole('row', { name: /backup/ }), 'Remove');
+    await press(dialog, 'Remove');
+    await page.getByText('No script has an access token.').waitFor();
+    await lab('call', token, '403');
+  });
+}
+
 // look goes through views without loading the page anew.
 async function look(page, what, views, check) {
   await step(`look at ${views.length} views ${what}`, async () => {
@@ -195,6 +224,7 @@ await run(async () => {
   await lab('plug', 'bay7-esx', 'vmnic1');
   await operate(page);
   await configure(page);
+  await tokens(page);
 
   await look(page, 'on a desk', ['nodes', 'nodes/CLP-2', 'monitors', 'mirrors', 'events', 'links', 'users'], true);
 

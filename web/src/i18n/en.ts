@@ -35,6 +35,7 @@ export const en = {
 
   'common.loading': 'Loading…',
   'common.cancel': 'Cancel',
+  'common.close': 'Close',
   'common.none': 'None',
   'common.all': 'All',
   'common.name': 'Name',
@@ -283,6 +284,23 @@ export const en = {
   'users.old': 'Present password',
   'users.new': 'New password',
   'users.again': 'You will have to sign in again.',
+
+  'tokens.title': 'Access tokens of scripts',
+  'tokens.none': 'No script has an access token.',
+  'tokens.add': 'Make a token',
+  'tokens.for': 'What it is for',
+  'tokens.until': 'Good until',
+  'tokens.expired': 'expired',
+  'tokens.life': 'How long it is good',
+  'tokens.days': '{n} days',
+  'tokens.made': 'New token',
+  'tokens.once': 'It is shown this once',
+  'tokens.use': 'A script shows it with every call: Authorization: Bearer TOKEN. The cluster keeps only a hash of it.',
+  'tokens.text': 'Access token',
+  'tokens.copy': 'Copy',
+  'tokens.copied': 'Copied.',
+  'tokens.remove': 'Remove',
+  'tokens.remove.sure': 'Remove the access token for {name}? Scripts that show it are refused at once.',
 } as const;
 
 export type Key = keyof typeof en;

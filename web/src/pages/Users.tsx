@@ -1,23 +1,14 @@
-import {
-  Alert,
-  Button,
-  Checkbox,
-  Form,
-  FormGroup,
-  Modal,
-  ModalBody,
-  ModalFooter,
-  ModalHeader,
-  TextInput,
-} from '@patternfly/react-core';
+import { Button, Form, FormGroup, Modal, ModalBody, ModalFooter, ModalHeader, TextInput } from '@patternfly/react-core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { useState, type ReactNode } from 'react';
+import { useState } from 'react';
 import { api, answer, asProblem, type Problem } from '../api/client';
-import { roles, type Role, type User } from '../api/types';
+import type { Role, User } from '../api/types';
 import { useMay, useShared } from '../context';
 import { useText } from '../i18n/context';
 import { moment } from '../model/format';
+import { AccessTokens } from '../parts/AccessTokens';
 import { Actions } from '../parts/Dialogs';
+import { Field, Refused, RoleBoxes } from '../parts/Fields';
 import { Loading } from '../parts/Loading';
 import { Table } from '../parts/Table';
 import { Trouble } from '../parts/Trouble';
@@ -33,6 +24,7 @@ export default function Users() {
   return (
     <View title={t('nav.users')}>
       {configure && <AllUsers />}
+      {configure && <AccessTokens />}
       <Part title={t('users.own')}>
         <Own />
       </Part>
@@ -156,19 +148,7 @@ function UserDialog({ open, close }: { open: Open; close: () => void }) {
           {open.kind !== 'roles' && (
             <Field id="user-password" label={t('users.password')} value={password} change={setPassword} secret />
           )}
-          {open.kind !== 'password' && (
-            <FormGroup label={t('users.roles')} role="group" fieldId="user-roles">
-              {roles.map((r) => (
-                <Checkbox
-                  key={r}
-                  id={`role-${r}`}
-                  label={t(`role.${r}`)}
-                  isChecked={chosen.includes(r)}
-                  onChange={(_, on) => setChosen(on ? [...chosen, r] : chosen.filter((x) => x !== r))}
-                />
-              ))}
-            </FormGroup>
-          )}
+          {open.kind !== 'password' && <RoleBoxes id="user-roles" chosen={chosen} change={setChosen} />}
           <Refused problem={problem} />
         </Form>
       </ModalBody>
@@ -181,43 +161,6 @@ function UserDialog({ open, close }: { open: Open; close: () => void }) {
         </Button>
       </ModalFooter>
     </Modal>
-  );
-}
-
-function Field({
-  id,
-  label,
-  value,
-  change,
-  secret,
-}: {
-  id: string;
-  label: string;
-  value: string;
-  change: (v: string) => void;
-  secret?: boolean;
-}) {
-  return (
-    <FormGroup label={label} fieldId={id} isRequired>
-      <TextInput
-        id={id}
-        value={value}
-        type={secret ? 'password' : 'text'}
-        autoComplete={secret ? 'new-password' : 'off'}
-        onChange={(_, v) => change(v)}
-        isRequired
-      />
-    </FormGroup>
-  );
-}
-
-function Refused({ problem }: { problem: Problem | null }): ReactNode {
-  return (
-    problem && (
-      <Alert isInline variant="danger" title={problem.message}>
-        {problem.hint}
-      </Alert>
-    )
   );
 }
 
