@@ -145,3 +145,12 @@ type DraftStart struct {
 	Answers Answers  `json:"answers"`        // as the file in force gives them
 	Lost    []string `json:"lost,omitempty"` // what the file in force has that is not among the answers
 }
+
+// String returns `field: what; hint`.
+func (p AnswerProblem) String() string {
+	s := p.Field + ": " + p.What
+	if p.Hint != "" {
+		s += "; " + p.Hint
+	}
+	return s
+}

@@ -92,6 +92,7 @@ type Daemon struct {
 	metrics  *metrics.Set
 	outlets  *outlet.Outlets
 	gate     *gate
+	asker    *asker
 	news     bell // of the status
 	away     *turnedAway
 	tasks    []func(context.Context) error // what runs as long as the daemon

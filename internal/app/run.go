@@ -56,7 +56,7 @@ func Run(ctx context.Context, o Options) error {
 		switching: make(chan struct{}, maxSwitching), looking: make(chan struct{}, maxSwitching), stalls: newStalls(time.Now()),
 		passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
-	d.gate, d.away = newGate(), newTurnedAway(d.record)
+	d.gate, d.asker, d.away = newGate(), newAsker(), newTurnedAway(d.record)
 	err := d.live(ctx, end)
 	if err != nil && !o.Witness { // which runs nothing that could be left behind
 		d.abandon(err)

@@ -198,12 +198,13 @@ func (p *program) config() *cobra.Command {
 		Long: `The cluster file is replicated: a change is in force on all nodes or on none, and
 the versions before it are kept. What a running group was started with cannot
 change under it.`,
-		Example: `  tasuki config check vmcluster.yaml
+		Example: `  tasuki config new --cluster web --node alpha=10.0.0.1 --node beta=10.0.0.2 --ping 10.0.0.254
+  tasuki config check vmcluster.yaml
   tasuki config diff vmcluster.yaml
   tasuki config apply vmcluster.yaml
   tasuki config history
   tasuki config rollback 3`}
-	c.AddCommand(p.configCheck(), p.configShow(), p.configHistory(), p.configDiff(), p.configApply(), p.configRollback(),
+	c.AddCommand(p.configNew(), p.configCheck(), p.configShow(), p.configHistory(), p.configDiff(), p.configApply(), p.configRollback(),
 		&cobra.Command{Use: "schema", Short: "Print the JSON schema of the cluster file, for editors",
 			Long: "Print the JSON schema of the cluster file: editors that know YAML complete and check\nwith it. No daemon is needed.", Example: "  tasuki config schema > tasuki.schema.json", Args: args(0, 0, "no arguments"),
 			RunE: func(*cobra.Command, []string) error { _, err := p.out.Write(config.Schema()); return err }})

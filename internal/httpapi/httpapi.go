@@ -62,6 +62,7 @@ type Backend interface {
 	Metrics(w http.ResponseWriter, r *http.Request)
 	Users
 	Snapshots
+	Drafts
 }
 
 // problem is an error as callers see it: RFC 9457 with our code and hint.
@@ -197,6 +198,7 @@ func newServer(b Backend, version string, mux *http.ServeMux) *server {
 	s.switching()
 	s.requesting()
 	s.configuring()
+	s.drafting()
 	s.meeting()
 	s.knowing()
 	s.foreseeing()

@@ -78,6 +78,7 @@ var rights = map[string]access{
 	"POST /v1/log": operate, "POST /v1/requests": linked, "POST /v1/send": request,
 	// The text of the cluster file may hold secrets of fence devices.
 	"GET /v1/config": configure, "GET /v1/config/history": read, "POST /v1/config/plan": configure, "POST /v1/config/apply": configure,
+	"GET /v1/config/draft": configure, "POST /v1/config/draft": configure,
 	"POST /v1/tokens": configure, "POST /v1/join": all, "POST /v1/link": all, "POST /v1/links": configure, "DELETE /v1/links/{name}": configure,
 	"GET /v1/self": known, "POST /v1/self/password": users,
 	"GET /v1/users": configure, "POST /v1/users": configure, "DELETE /v1/users/{user}": configure,
@@ -91,7 +92,7 @@ var bodies = map[string]string{
 	"POST /v1/guests/{guest}/{action}": `{}`,
 	"POST /v1/fences/check":            `{"node":"n"}`, "POST /v1/maintenance/{verb}": `{}`, "POST /v1/mirrors/{mirror}/{verb}": `{}`,
 	"POST /v1/log": `{"text":"x"}`, "POST /v1/requests": `{"id":"1","verb":"GRP_FAILOVER"}`, "POST /v1/send": `{"id":"1","verb":"GRP_FAILOVER","hosts":["h"]}`,
-	"POST /v1/config/plan": `{"text":"x","base":0}`, "POST /v1/config/apply": `{"text":"x","base":0}`, "POST /v1/tokens": `{"purpose":"join","subject":"n"}`,
+	"POST /v1/config/plan": `{"text":"x","base":0}`, "POST /v1/config/apply": `{"text":"x","base":0}`, "POST /v1/config/draft": `{}`, "POST /v1/tokens": `{"purpose":"join","subject":"n"}`,
 	"POST /v1/join": `{"token_id":"x","secret":"x","node":"n","csr":"x"}`, "POST /v1/link": `{"token_id":"x","secret":"x","cluster":"c","ca":"x"}`,
 	"POST /v1/links": `{"token":"x"}`, "POST /v1/nodes/{node}/fence": `{}`, "POST /v1/nodes/{node}/start-alone": `{}`,
 	"POST /v1/self/password": `{"old":"x","password":"longer than that"}`, "POST /v1/users": `{"name":"u","password":"longer than that","roles":["read"]}`,
