@@ -20,6 +20,18 @@ type Snapshot struct {
 	State      json.RawMessage    `json:"state"`  // without the cluster file; of Status.Version, others may read it differently
 }
 
+// SimulateRequest asks what would follow if all of this happened at once. The texts
+// are those that tasuki simulate takes.
+type SimulateRequest struct {
+	Kill    []cluster.NodeName `json:"kill,omitempty" maxItems:"64" doc:"nodes that lose their power"`
+	Pull    []string           `json:"pull,omitempty" maxItems:"64" doc:"NODE:DEVICE, a cable is pulled; or NODE:NUMBER, a network is cut"`
+	Leave   []cluster.NodeName `json:"leave,omitempty" maxItems:"64" doc:"nodes whose daemon is stopped by plan"`
+	Move    string             `json:"move,omitempty" doc:"GROUP or GROUP=NODE, a group is moved"`
+	Fail    string             `json:"fail,omitempty" doc:"RESOURCE or MONITOR, or one of them @NODE: it fails there"`
+	Apply   string             `json:"apply,omitempty" doc:"the text of another cluster file, which is put in force first"`
+	Suppose []string           `json:"suppose,omitempty" maxItems:"64" doc:"WHO:WHAT=HOW, how a step goes"`
+}
+
 // Simulation is what the cluster would do about a change, found by the shipped
 // core on a copy of its state. Times count from the change.
 type Simulation struct {

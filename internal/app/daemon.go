@@ -104,9 +104,10 @@ type Daemon struct {
 	switching chan struct{}             // capacity maxSwitching: actions on guests' power
 	looking   chan struct{}             // capacity maxSwitching: looks at it
 	passed    chan struct{}             // capacity 1: the engine has made a step
-	guard     atomic.Int64              // engine.Effects.Guard
-	newFile   chan *config.File         // capacity 1: the latest wins
-	inbox     chan gossipIn             // events of other nodes, which may wait for the disk
+	foreseer  *foreseer
+	guard     atomic.Int64      // engine.Effects.Guard
+	newFile   chan *config.File // capacity 1: the latest wins
+	inbox     chan gossipIn     // events of other nodes, which may wait for the disk
 
 	mu      sync.Mutex
 	waiting map[cluster.RequestID]chan engine.Reply

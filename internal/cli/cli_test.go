@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,9 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Values["backend"] = b
+			if err := errands(env.WorkDir, b); err != nil {
+				return err
+			}
 			env.Setenv("TASUKI_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("TZ", "UTC")
 			env.Setenv("GORACE", cmp.Or(os.Getenv("GORACE"), "atexit_sleep_ms=0")) // else each command ends a second late
@@ -108,6 +112,35 @@ func backend(dir string) (*httpapitest.Backend, error) {
 		b.Happen(api.Event{ID: "n1/99", Node: "n1", Module: "rc", Level: cluster.LevelInfo, Text: "Moving group g has started.", Fields: map[string]string{"group": "g"}})
 	}
 	return b, nil
+}
+
+// errands makes of each NAME.asked what a daemon hands on with that question.
+func errands(dir string, b *httpapitest.Backend) error {
+	asked, err := filepath.Glob(filepath.Join(dir, "*.asked"))
+	if err != nil {
+		return err
+	}
+	for _, file := range asked {
+		e := whatif.Errand{Snapshot: b.Snap}
+		if e.Log, err = b.Events(context.Background(), api.EventFilter{}); err != nil {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(text, &e.Asked); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		data, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(strings.TrimSuffix(file, ".asked")+".json", data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func serve(env *testscript.Env, b *httpapitest.Backend) error {

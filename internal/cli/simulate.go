@@ -99,23 +99,62 @@ func (p *program) beginning(ctx context.Context, a asking) (api.Snapshot, error)
 	return whatif.Fresh(text, time.Now())
 }
 
-// foresee asks what would happen.
+// foresee asks what would happen, from a snapshot of a cluster that runs or of a new
+// one.
 func (p *program) foresee(ctx context.Context, a asking, snap api.Snapshot) (api.Simulation, error) {
-	q := whatif.Question{Snapshot: snap, Fate: map[whatif.Step]whatif.Suppose{}, Mute: map[cluster.NodeName][]netip.Addr{}}
+	var log []api.Event
+	var err error
+	if a.file == "" {
+		if log, err = p.client().Events(ctx, api.EventFilter{Newest: true, Limit: eventPage}); err != nil {
+			return api.Simulation{}, err
+		}
+	}
+	var text string
+	var planned *api.ConfigPlan
+	if a.apply != "" {
+		if text, planned, err = p.applied(ctx, a); err != nil {
+			return api.Simulation{}, err
+		}
+	}
+	r, err := a.ask(snap, log, text)
+	r.Config = planned
+	if planned != nil && planned.Refused != nil {
+		r.Refused = planned.Refused
+	}
+	return r, err
+}
+
+// applied returns the other cluster file that is put in force, and what the daemon
+// says to that.
+func (p *program) applied(ctx context.Context, a asking) (string, *api.ConfigPlan, error) {
+	_, text, err := p.clusterFile(a.apply)
+	if err != nil {
+		return "", nil, err
+	}
+	plan := api.ConfigPlan{}
+	if a.file == "" {
+		if plan, err = p.client().PlanConfig(ctx, api.ConfigChange{Text: text}); err != nil {
+			return "", nil, err
+		}
+	}
+	return text, &plan, nil
+}
+
+// ask asks the shipped machines. How long steps took last is in the log; a text is
+// that of a cluster file which is put in force first.
+func (a *asking) ask(snap api.Snapshot, log []api.Event, text string) (api.Simulation, error) {
+	q := whatif.Question{Snapshot: snap, Took: whatif.Took(log), Fate: map[whatif.Step]whatif.Suppose{}, Mute: map[cluster.NodeName][]netip.Addr{}}
 	f, err := readable(snap)
 	if err != nil {
 		return api.Simulation{}, err
 	}
-	if a.file == "" {
-		if q.Took, err = p.took(ctx); err != nil {
-			return api.Simulation{}, err
+	if text != "" {
+		var errs config.Errors
+		if f, errs = config.Parse("cluster file", []byte(text)); len(errs) > 0 {
+			return api.Simulation{}, &api.Error{Code: "config-invalid", Message: errs.Error(), Hint: "tasuki config check FILE shows the same"}
 		}
-	}
-	var planned *api.ConfigPlan
-	if a.apply != "" {
-		if f, planned, err = p.applied(ctx, a, &q); err != nil {
-			return api.Simulation{}, err
-		}
+		q.Changes = append(q.Changes, whatif.Change{Ask: &admission.Ask{Kind: admission.ConfigApply,
+			Config: &state.SetConfig{Base: snap.Status.Config.Version, Text: text, Author: "simulate", Time: snap.Time}}})
 	}
 	if err := a.changes(&q, f, snap.Status.Node); err != nil {
 		return api.Simulation{}, err
@@ -126,50 +165,7 @@ func (p *program) foresee(ctx context.Context, a asking, snap api.Snapshot) (api
 	if err := a.fates(&q, f); err != nil {
 		return api.Simulation{}, err
 	}
-	r, err := whatif.Ask(q)
-	r.Config = planned
-	if planned != nil && planned.Refused != nil {
-		r.Refused = planned.Refused
-	}
-	return r, err
-}
-
-// applied adds to the question that another cluster file is put in force, and
-// returns it, and what the daemon says to that.
-func (p *program) applied(ctx context.Context, a asking, q *whatif.Question) (*config.File, *api.ConfigPlan, error) {
-	f, text, err := p.clusterFile(a.apply)
-	if err != nil {
-		return nil, nil, err
-	}
-	plan := api.ConfigPlan{}
-	if a.file == "" {
-		if plan, err = p.client().PlanConfig(ctx, api.ConfigChange{Text: text}); err != nil {
-			return nil, nil, err
-		}
-	}
-	q.Changes = append(q.Changes, whatif.Change{Ask: &admission.Ask{Kind: admission.ConfigApply,
-		Config: &state.SetConfig{Base: q.Snapshot.Status.Config.Version, Text: text, Author: "simulate", Time: q.Snapshot.Time}}})
-	return f, &plan, nil
-}
-
-// took returns how long each step of a resource took last, as the log knows.
-func (p *program) took(ctx context.Context) (map[whatif.Step]time.Duration, error) {
-	events, err := p.client().Events(ctx, api.EventFilter{Newest: true, Limit: eventPage})
-	if err != nil {
-		return nil, err
-	}
-	out := map[whatif.Step]time.Duration{}
-	for _, e := range events {
-		what := map[string]string{"resource-started": whatif.Start, "resource-stopped": whatif.Stop, "resource-forced": whatif.Force}[e.Code]
-		at := whatif.Step{Resource: cluster.ResourceName(e.Fields["resource"]), What: what}
-		if e.Code == "fence-done" {
-			at = whatif.FenceOf(cluster.NodeName(e.Fields["node"]))
-		}
-		if ms, err := strconv.Atoi(e.Fields["took_ms"]); at.What != "" && err == nil {
-			out[at] = time.Duration(ms) * time.Millisecond
-		}
-	}
-	return out, nil
+	return whatif.Ask(q)
 }
 
 // changes adds what was typed to the question.

@@ -70,7 +70,7 @@ func callers() (out []httpapi.Caller) {
 // decide who may call it.
 var rights = map[string]access{
 	"GET /versions": all, "GET /v1/ping": all, "GET /v1/status": read, "GET /v1/events": read, "GET /v1/explain": read, "GET /v1/plans/{id}": read,
-	"GET /v1/snapshot": read, "GET /metrics": read, "GET /v1/follow": read, "GET /v1/stream": read,
+	"GET /v1/snapshot": read, "POST /v1/simulate": read, "GET /metrics": read, "GET /v1/follow": read, "GET /v1/stream": read,
 	"POST /v1/groups/{group}/{verb}": operate, "POST /v1/monitors/{monitor}/{verb}": operate, "POST /v1/nodes/{node}/{verb}": operate,
 	"POST /v1/nodes/{node}/fence": fence, "POST /v1/nodes/{node}/start-alone": fence,
 	"GET /v1/guests": read, "POST /v1/guests/{guest}/{action}": fence,
@@ -97,7 +97,7 @@ var bodies = map[string]string{
 	"POST /v1/links": `{"token":"x"}`, "POST /v1/nodes/{node}/fence": `{}`, "POST /v1/nodes/{node}/start-alone": `{}`,
 	"POST /v1/self/password": `{"old":"x","password":"longer than that"}`, "POST /v1/users": `{"name":"u","password":"longer than that","roles":["read"]}`,
 	"POST /v1/users/{user}/password": `{"password":"longer than that"}`, "POST /v1/users/{user}/roles": `{"roles":["read"]}`,
-	"POST /v1/access-tokens": `{"name":"backup","roles":["read"]}`,
+	"POST /v1/access-tokens": `{"name":"backup","roles":["read"]}`, "POST /v1/simulate": `{"kill":["n"]}`,
 }
 
 func call(t *testing.T, b *httpapitest.Backend, c httpapi.Caller, op string) (int, string) {

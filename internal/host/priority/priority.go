@@ -30,6 +30,9 @@ const (
 // niceness is for where real-time scheduling cannot be had.
 const niceness = -20
 
+// lowest is the niceness of what nobody waits for.
+const lowest = 19
+
 // Got is what Raise came to.
 type Got struct {
 	Have    []string // what could be had
@@ -109,4 +112,20 @@ func Ordinary(f func() error) error {
 	}
 	err = f()
 	return errors.Join(err, unix.SchedSetAttr(0, before, 0))
+}
+
+// Yield makes this process one that nothing else on the machine waits for: it has a
+// processor where nobody else wants it, at most that much memory, and is the first
+// that the kernel's memory killer ends.
+func Yield(memory uint64) error {
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: memory, Max: memory}); err != nil {
+		return fmt.Errorf("bound the memory: %w", err)
+	}
+	if err := everyThread(&unix.SchedAttr{Policy: policyOther, Nice: lowest}); err != nil {
+		return fmt.Errorf("lower the priority: %w", err)
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {
+		return fmt.Errorf("offer this process to the memory killer: %w", err)
+	}
+	return nil
 }

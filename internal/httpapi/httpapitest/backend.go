@@ -24,6 +24,8 @@ type Backend struct {
 	Answers  []api.HostAnswer
 	// Snap is what questions begin with.
 	Snap api.Snapshot
+	// Foreseen is the answer to all of them.
+	Foreseen api.Simulation
 	// FileList is what a look at the copies of mirror disks finds, by node.
 	FileList map[cluster.NodeName]api.MirrorFiles
 	// GuestList are the guests of the host.

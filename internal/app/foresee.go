@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/script"
+	"github.com/tasuki-ha/tasuki/internal/whatif"
+)
+
+// Bounds of a question about what would happen. The hard limit of its memory is the
+// process's own.
+const (
+	foreseeWithin = time.Minute // with the time that it waits for the one before
+	foreseeHeap   = "GOMEMLIMIT=768MiB"
+	foreseeAnswer = 32 << 20 // bytes
+)
+
+// Foresee says what would follow if something happened.
+func (d *Daemon) Foresee(ctx context.Context, asked api.SimulateRequest) (api.Simulation, error) {
+	return d.foreseer.ask(ctx, func(ctx context.Context) (whatif.Errand, error) {
+		snap, err := d.Snapshot(ctx)
+		if err != nil {
+			return whatif.Errand{}, err
+		}
+		log, err := d.Events(ctx, api.EventFilter{Newest: true})
+		log = slices.DeleteFunc(log, func(e api.Event) bool { _, _, tells := whatif.Tells(&e); return !tells })
+		return whatif.Errand{Asked: asked, Snapshot: snap, Log: log}, err
+	})
+}
+
+// foreseer has questions answered, one at a time, by a process of its own: this one
+// has the priority that the cluster lives by, and feeds the watchdog.
+type foreseer struct {
+	one     chan struct{} // capacity 1
+	program string
+	within  time.Duration // with the time that a question waits for the one before
+}
+
+func newForeseer() *foreseer {
+	return &foreseer{one: make(chan struct{}, 1), program: "/proc/self/exe", within: foreseeWithin}
+}
+
+func (f *foreseer) ask(ctx context.Context, errand func(context.Context) (whatif.Errand, error)) (api.Simulation, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.within)
+	defer cancel()
+	select {
+	case f.one <- struct{}{}:
+		defer func() { <-f.one }()
+	case <-ctx.Done():
+		return api.Simulation{}, &api.Error{Code: "overload", Message: "this node is thinking about another question", Hint: "ask again later, or another node"}
+	}
+	e, err := errand(ctx)
+	if err != nil {
+		return api.Simulation{}, err
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return api.Simulation{}, fmt.Errorf("write a question: %w", err)
+	}
+	r, err := script.Run(ctx, script.Spec{
+		Path: f.program, Args: []string{"foresee"}, Env: []string{"GOMAXPROCS=1", foreseeHeap},
+		Input: data, Stdout: foreseeAnswer, Grace: time.Millisecond, // it has nothing to tidy up
+	})
+	return outcome(r, err)
+}
+
+// outcome reads what came back of a question.
+func outcome(r script.Result, err error) (api.Simulation, error) {
+	if errors.Is(err, script.ErrTimedOut) {
+		return api.Simulation{}, &api.Error{Code: "timed-out", Message: fmt.Sprintf("the answer takes longer than %s", foreseeWithin), Hint: "on a node: tasuki simulate, which takes its time"}
+	}
+	if err == nil {
+		err = r.Err()
+	}
+	if err != nil {
+		return api.Simulation{}, fmt.Errorf("think about what would happen: %w (%s)", err, r.LastLine())
+	}
+	var out whatif.Outcome
+	switch err := json.Unmarshal(r.Stdout, &out); {
+	case err != nil:
+		return api.Simulation{}, fmt.Errorf("read what would happen: %w", err)
+	case out.Error != nil:
+		return api.Simulation{}, out.Error
+	case out.Simulation == nil:
+		return api.Simulation{}, errors.New("read what would happen: there is no answer")
+	}
+	return *out.Simulation, nil
+}
