@@ -40,9 +40,11 @@ const Monitors = lazy(() => import('./pages/Monitors'));
 const Mirrors = lazy(() => import('./pages/Mirrors'));
 const Events = lazy(() => import('./pages/Events'));
 const Report = lazy(() => import('./pages/Report'));
+const WhatIf = lazy(() => import('./pages/WhatIf'));
 const Config = lazy(() => import('./pages/Config'));
 const Links = lazy(() => import('./pages/Links'));
 const Users = lazy(() => import('./pages/Users'));
+const Setup = lazy(() => import('./pages/Setup'));
 
 const views: readonly [path: string, name: Key, need: Role][] = [
   ['/', 'nav.overview', 'read'],
@@ -51,6 +53,7 @@ const views: readonly [path: string, name: Key, need: Role][] = [
   ['/monitors', 'nav.monitors', 'read'],
   ['/mirrors', 'nav.mirrors', 'read'],
   ['/events', 'nav.events', 'read'],
+  ['/whatif', 'nav.whatif', 'read'],
   ['/config', 'nav.config', 'configure'],
   ['/links', 'nav.links', 'read'],
   ['/users', 'nav.users', 'read'],
@@ -114,7 +117,9 @@ export default function Frame({ signedOut }: { signedOut: (why: string) => void 
                 <Route path="/mirrors" element={<Mirrors />} />
                 <Route path="/events" element={<Events />} />
                 <Route path="/report/:node/:number" element={<Report />} />
+                <Route path="/whatif" element={<WhatIf />} />
                 <Route path="/config" element={<Config />} />
+                <Route path="/setup" element={<Setup />} />
                 <Route path="/links" element={<Links />} />
                 <Route path="/users" element={<Users />} />
                 <Route path="*" element={<PageSection>{t('common.notfound')}</PageSection>} />

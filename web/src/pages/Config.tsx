@@ -1,6 +1,7 @@
 import { Alert, Button, TextInput } from '@patternfly/react-core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
+import { Link, useLocation } from 'react-router';
 import { api, answer, asProblem, type Problem } from '../api/client';
 import type { ConfigPlan, ConfigVersion } from '../api/types';
 import { useHold, useStatus } from '../context';
@@ -10,12 +11,14 @@ import { moment } from '../model/format';
 import { offsetOf, problemsOf, type FileProblem } from '../model/problems';
 import { Actions } from '../parts/Dialogs';
 import { Editor } from '../parts/Editor';
+import { Foreseen } from '../parts/Foreseen';
 import { Loading } from '../parts/Loading';
 import { Table } from '../parts/Table';
 import { Trouble } from '../parts/Trouble';
 import { Part, View } from '../parts/View';
 
 const typed = 300; // milliseconds of silence before the text is checked
+const foreseen = 1000; // and before it is asked what would follow, which costs more
 
 const configOf = (version?: number) =>
   answer(api.GET('/v1/config', { params: { query: version === undefined ? {} : { version } } }));
@@ -39,7 +42,12 @@ interface Draft {
 function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
   const { t } = useText();
   const queries = useQueryClient();
-  const [draft, setDraft] = useState<Draft>({ text: inForce.text, base: inForce.version, note: '' });
+  const given = (useLocation().state as { draft?: string } | null)?.draft; // by the set-up wizard
+  const [draft, setDraft] = useState<Draft>({
+    text: given ?? inForce.text,
+    base: inForce.version,
+    note: given === undefined ? '' : t('setup.note'),
+  });
   const editor = useRef<HTMLTextAreaElement>(null);
   const changed = draft.text !== inForce.text;
   const stale = draft.base !== inForce.version;
@@ -47,7 +55,7 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
   useHold(changed);
 
   // What nobody has touched follows the version in force.
-  const untouched = useRef(true);
+  const untouched = useRef(given === undefined);
   useEffect(() => {
     if (untouched.current) setDraft({ text: inForce.text, base: inForce.version, note: '' });
   }, [inForce]);
@@ -90,13 +98,15 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
         </span>
       }
       actions={
-        changed && (
+        changed ? (
           <div className="actions">
             <Button size="sm" variant="link" onClick={discard}>
               {t('config.discard')}
             </Button>
             {check.good && !stale && <Actions of={t('config.text')} list={[apply]} />}
           </div>
+        ) : (
+          <Link to="/setup">{t('setup.title')}</Link>
         )
       }
     >
@@ -151,6 +161,7 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
           <Differences before={inForce.text} after={draft.text} />
         </Part>
       )}
+      {changed && check.good && <Follows text={draft.text} />}
       <History edit={edit} inForce={inForce.version} />
     </View>
   );
@@ -246,6 +257,31 @@ function Plan({ plan, show }: { plan: ConfigPlan; show: (p: FileProblem) => void
         ))}
       </ul>
     </>
+  );
+}
+
+// Follows asks the shipped core what it would do about a file that can be applied.
+function Follows({ text }: { text: string }) {
+  const { t } = useText();
+  const settled = useSettled(text, foreseen);
+  const { data, error, isFetching } = useQuery({
+    queryKey: ['simulate', 'apply', settled],
+    queryFn: ({ signal }) => answer(api.POST('/v1/simulate', { body: { apply: settled }, signal })),
+    enabled: settled === text,
+    retry: false,
+    gcTime: 0,
+  });
+  return (
+    <section className="foreseen" aria-label={t('config.foreseen')} aria-busy={isFetching || settled !== text}>
+      <h2 className="supposed">{t('config.foreseen')}</h2>
+      {data ? (
+        <Foreseen of={data} />
+      ) : error ? (
+        <Trouble error={error} />
+      ) : (
+        <p className="quiet">{t('config.foreseeing')}</p>
+      )}
+    </section>
   );
 }
 

@@ -1,12 +1,13 @@
 import { Alert, Label } from '@patternfly/react-core';
 import { Link } from 'react-router';
-import { useStatus, useView } from '../context';
+import { useMay, useStatus, useView } from '../context';
 import { groupActions } from '../actions';
 import { useText } from '../i18n/context';
 import { attention, severity } from '../model/attention';
 import { incidents } from '../model/events';
 import { moment } from '../model/format';
 import { Actions } from '../parts/Dialogs';
+import { Joining } from '../parts/Joining';
 import { Picture } from '../parts/Picture';
 import { State } from '../parts/State';
 import { Table } from '../parts/Table';
@@ -47,8 +48,10 @@ export function Overview() {
       }
     >
       <Alert isInline variant={severity(s)} title={survives} className="survives">
-        {s.why}
+        {s.why} <Link to="/whatif">{t('whatif.links')}</Link>
       </Alert>
+      <NewCluster />
+      <Joining />
       <Part title={t('overview.topology')}>
         <Picture status={s} />
         <LinkedClusters />
@@ -104,6 +107,20 @@ export function Overview() {
         />
       </Part>
     </View>
+  );
+}
+
+// NewCluster offers the wizard where nothing has been set up yet.
+function NewCluster() {
+  const { t } = useText();
+  const { nodes, groups } = useStatus();
+  const may = useMay('configure');
+  if (!may || (nodes ?? []).length !== 1 || (groups ?? []).length > 0) return null;
+  return (
+    <Alert isInline variant="info" title={t('setup.new')}>
+      <p>{t('setup.new.text')}</p>
+      <Link to="/setup">{t('setup.open')}</Link>
+    </Alert>
   );
 }
 
