@@ -43,14 +43,11 @@ func (m *Machine) ask(a admission.Ask, outside bool) {
 
 // pump sends asks to the leader, again after a while or to a new leader.
 func (m *Machine) pump() {
-	for _, id := range sortedKeys(m.outbox) {
+	if m.lead == "" || m.raft == nil {
+		return
+	}
+	for _, id := range m.pending(func(p *pending) bool { return p.sentTo != m.lead || m.now.Sub(p.sentAt) >= askAgain }) {
 		p := m.outbox[id]
-		switch {
-		case m.lead == "" || m.raft == nil:
-			continue
-		case p.sentTo == m.lead && m.now.Sub(p.sentAt) < askAgain:
-			continue
-		}
 		p.sentTo, p.sentAt = m.lead, m.now
 		if m.lead == m.self {
 			m.takeAsk(m.self, p.ask)
@@ -62,11 +59,8 @@ func (m *Machine) pump() {
 
 // expireAsks refuses what could not be brought to a leader in time.
 func (m *Machine) expireAsks() {
-	for _, id := range sortedKeys(m.outbox) {
+	for _, id := range m.pending(func(p *pending) bool { return (p.outside || p.monitor != "") && m.now.Sub(p.since) >= askGiveUp }) {
 		p := m.outbox[id]
-		if !p.outside && p.monitor == "" || m.now.Sub(p.since) < askGiveUp {
-			continue
-		}
 		delete(m.outbox, id)
 		if p.monitor != "" {
 			m.rungReply(p, m.noLeader())
@@ -74,6 +68,17 @@ func (m *Machine) expireAsks() {
 		}
 		m.eff.Replies = append(m.eff.Replies, Reply{ID: id, Err: m.noLeader()})
 	}
+}
+
+// pending returns the ids of the asks without a reply that are so, in order.
+func (m *Machine) pending(so func(*pending) bool) (ids []cluster.RequestID) {
+	for id, p := range m.outbox {
+		if so(p) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 func (m *Machine) noLeader() *api.Error {

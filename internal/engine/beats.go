@@ -74,8 +74,12 @@ func (m *Machine) deaf(n cluster.NodeName) bool {
 func (m *Machine) beat() {
 	f := m.file()
 	hb := m.timing().Heartbeat
-	acks, missing := m.acknowledged(), m.missesOne()
 	m.nextBeat = m.now.Add(m.pace() + hb)
+	if first := m.firstDue(f, hb); m.now < first {
+		m.nextBeat = min(m.nextBeat, first)
+		return
+	}
+	all, missing := m.beatToAll(), m.missesOne()
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name
 		if n == m.self {
@@ -92,10 +96,7 @@ func (m *Machine) beat() {
 		answered := p.acked >= p.sent
 		p.sent, p.next = m.now, m.now.Add(hb)
 		p.beats++
-		b := beat{
-			Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
-			Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: acks, Applied: m.applied, Life: m.life, Resets: m.resets,
-		}
+		b := all
 		b.Deaf = m.now.Sub(max(p.heard, m.started)) >= m.silence()+m.pace()
 		b.Heard = m.heardPaths(&f.Nodes[i], p)
 		paths := m.beatPaths(&f.Nodes[i], p, b.Heard)
@@ -116,6 +117,28 @@ func (m *Machine) beat() {
 		}
 		m.eff.Beats = append(m.eff.Beats, BeatOut{To: n, Paths: paths, Payload: b.encode()})
 		m.watchPaths(n, p)
+	}
+}
+
+// firstDue returns when the first of the next heartbeats is due.
+func (m *Machine) firstDue(f *config.File, hb time.Duration) cluster.Instant {
+	first := m.nextBeat
+	for i := range f.Nodes {
+		n := f.Nodes[i].Name
+		if p := m.peers[n]; p != nil {
+			first = min(first, p.due(hb))
+		} else if n != m.self {
+			return 0
+		}
+	}
+	return first
+}
+
+// beatToAll returns what is the same in a heartbeat to every node.
+func (m *Machine) beatToAll() beat {
+	return beat{
+		Incarnation: m.meta.Incarnation, Boot: m.boot, Daemon: m.daemon, Sent: m.now,
+		Lead: m.lead, WaitOver: m.waitOver, Departing: m.departing(), Active: m.activeGroups(), Acks: m.acknowledged(), Applied: m.applied, Life: m.life, Resets: m.resets,
 	}
 }
 
@@ -164,7 +187,7 @@ func (m *Machine) follows(p *peer, n cluster.NodeName) bool {
 	if !m.alive(n) || p.last.Incarnation != m.meta.Incarnation {
 		return false
 	}
-	mine, theirs := len(m.activeGroups()) > 0, len(p.last.Active) > 0
+	mine, theirs := m.active(), len(p.last.Active) > 0
 	switch {
 	case mine != theirs:
 		return theirs
@@ -250,9 +273,12 @@ func (m *Machine) takeBeat(in BeatIn) {
 // the owner.
 func (m *Machine) announceAfter(p *peer, b *beat) {
 	back := p.heard > 0 && p.back == m.now
+	if !back && slices.Equal(p.last.Active, b.Active) {
+		return
+	}
 	for _, name := range m.activeGroups() {
 		stopped := slices.Contains(p.last.Active, name) && !slices.Contains(b.Active, name)
-		if l := m.groups[name]; (back || stopped) && !m.isolated && l.runner == nil && !l.orphan {
+		if l := m.groups.at[name]; (back || stopped) && !m.isolated && l.runner == nil && !l.orphan {
 			m.eff.Announce = append(m.eff.Announce, l.task(&l.config))
 		}
 	}
@@ -306,7 +332,7 @@ func (m *Machine) checkLease() {
 		}
 		return
 	}
-	if len(m.activeGroups()) > 0 {
+	if m.active() {
 		m.isolate()
 	}
 }
@@ -323,7 +349,7 @@ func (m *Machine) isolate() {
 	cause := m.event(cluster.LevelError, "nm", "isolated", "", nil,
 		"This node has isolated its groups: no majority has acknowledged it for %s.", m.timing().Lease-m.timing().Isolate)
 	for _, g := range m.activeGroups() {
-		l := m.groups[g]
+		l := m.groups.at[g]
 		l.cause = cause
 		m.eff.Isolate = append(m.eff.Isolate, l.task(&l.config))
 		if l.runner != nil && !l.stopping && !l.orphan {
@@ -336,7 +362,7 @@ func (m *Machine) restore() {
 	m.isolated = false
 	kept := 0
 	for _, g := range m.activeGroups() {
-		l := m.groups[g]
+		l := m.groups.at[g]
 		gs := m.st.Groups[g]
 		if gs == nil || gs.Owner != m.self || gs.Epoch != l.epoch {
 			continue // taken over meanwhile: follow() stops it
@@ -357,7 +383,7 @@ func (m *Machine) restore() {
 // takeExposed notes what could not be isolated: until it is stopped, the watchdog
 // counts to the end of the lease.
 func (m *Machine) takeExposed(e Exposed) {
-	l := m.groups[e.Group]
+	l := m.groups.at[e.Group]
 	if l == nil || !m.isolated {
 		return
 	}
@@ -372,13 +398,12 @@ func (m *Machine) takeExposed(e Exposed) {
 // guard returns by when something here must be harmless that is not: the end of
 // the lease, or 0.
 func (m *Machine) guard() cluster.Instant {
-	active := m.activeGroups()
-	if len(active) > 0 && !m.isolated && (!m.soleVoter() || m.boundToPing()) {
+	if !m.isolated && (!m.soleVoter() || m.boundToPing()) && m.active() {
 		end, _ := m.leaseEnd()
 		return end
 	}
-	for _, name := range active {
-		if by := m.groups[name].exposed; by > 0 {
+	for _, name := range m.activeGroups() {
+		if by := m.groups.at[name].exposed; by > 0 {
 			return by
 		}
 	}

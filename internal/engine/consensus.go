@@ -35,7 +35,7 @@ func (m *Machine) restoreLog(o Options) error {
 		if err := m.log.ApplySnapshot(o.Snapshot); err != nil {
 			return fmt.Errorf("load the snapshot: %w", err)
 		}
-		st, err := state.Unmarshal(o.Snapshot.GetData())
+		st, err := state.UnmarshalLike(o.Snapshot.GetData(), o.Like)
 		if err != nil {
 			return err
 		}
@@ -133,6 +133,7 @@ type voting struct {
 	file   *config.File
 	names  []cluster.NodeName
 	change cluster.Instant
+	known  map[uint64]tracker.Progress // room for manageMembers
 }
 
 func (m *Machine) names(ids []uint64) []cluster.NodeName {
@@ -145,11 +146,21 @@ func (m *Machine) names(ids []uint64) []cluster.NodeName {
 	return names
 }
 
+// nameOf returns the node of the file that consensus knows by that number, or "".
 func (m *Machine) nameOf(id uint64) cluster.NodeName {
-	if names := m.names([]uint64{id}); len(names) == 1 {
-		return names[0]
+	if c := &m.naming; c.file != m.file() {
+		c.file, c.of = m.file(), map[uint64]cluster.NodeName{}
+		for i := range c.file.Nodes {
+			c.of[raftID(c.file.Nodes[i].Name)] = c.file.Nodes[i].Name
+		}
 	}
-	return ""
+	return m.naming.of[id]
+}
+
+// naming remembers what nameOf returns, and of which file.
+type naming struct {
+	file *config.File
+	of   map[uint64]cluster.NodeName
 }
 
 func (m *Machine) soleVoter() bool {
@@ -233,10 +244,10 @@ func must(err error) {
 }
 
 func (m *Machine) applySnapshot(s *raftpb.Snapshot) {
-	st, err := state.Unmarshal(s.GetData())
+	st, err := state.UnmarshalLike(s.GetData(), m.st)
 	must(err)
 	m.st, m.applied, m.conf = st, s.GetMetadata().GetIndex(), s.GetMetadata().GetConfState()
-	for name, l := range m.groups { // what happened in between is not known
+	for name, l := range m.groups.at { // what happened in between is not known
 		gs := m.st.Groups[name]
 		l.lost = l.lost || gs == nil || gs.Epoch > l.epoch || gs.Epoch < l.epoch && !l.inherited
 	}
@@ -278,7 +289,7 @@ func (m *Machine) applyData(e *raftpb.Entry) {
 	before := m.before(entry)
 	m.st.Apply(entry)
 	for name, was := range before.groups {
-		l, now := m.groups[name], m.st.Groups[name]
+		l, now := m.groups.at[name], m.st.Groups[name]
 		if l == nil || was.Owner != m.self || now != nil && now.Owner == m.self || l.inherited && was.Epoch < l.epoch {
 			continue // not taken from us, or before what an earlier daemon ran
 		}
@@ -528,7 +539,7 @@ func (m *Machine) bound(msg *raftpb.Message) bool {
 		for _, n := range down {
 			free := m.now >= m.voter.Bound(n, m.timing().Lease)
 			if n == m.self { // no promise to ourselves, but we must be harmless first
-				free = len(m.activeGroups()) == 0 || m.isolated && m.now >= m.harmlessBy
+				free = !m.active() || m.isolated && m.now >= m.harmlessBy
 			}
 			if !free && e.GetIndex() > msg.GetCommit() { // else a majority has agreed to it already
 				m.declined[n] = m.now
@@ -546,19 +557,56 @@ func (m *Machine) declaredDown(n cluster.NodeName) bool {
 	if err != nil || last <= m.applied {
 		return false
 	}
-	entries, err := m.log.Entries(m.applied+1, last+1, math.MaxUint64)
-	if err != nil {
+	if err := m.declaring.follow(m.log, m.applied, last); err != nil {
 		return true
 	}
+	return slices.ContainsFunc(m.declaring.down, func(d declaration) bool { return d.node == n })
+}
+
+// declaring remembers whom the entries declare down that are not agreed on yet.
+type declaring struct {
+	log        *raft.MemoryStorage
+	last, term uint64 // up to where it has looked; the term names all before it too
+	down       []declaration
+}
+
+type declaration struct {
+	index uint64
+	node  cluster.NodeName
+}
+
+// follow looks at what is new in the log.
+func (d *declaring) follow(log *raft.MemoryStorage, applied, last uint64) error {
+	if term, err := log.Term(d.last); d.log != log || err != nil || term != d.term || d.last < applied {
+		*d = declaring{log: log, last: applied}
+	}
+	d.down = slices.DeleteFunc(d.down, func(x declaration) bool { return x.index <= applied })
+	if d.last >= last {
+		return nil
+	}
+	entries, err := log.Entries(d.last+1, last+1, math.MaxUint64)
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
-		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
-			continue
-		}
-		if down, err := state.DeclaresDown(e.GetData()); err == nil && slices.Contains(down, n) {
-			return true
+		d.last, d.term = e.GetIndex(), e.GetTerm()
+		for _, n := range declaredIn(e) {
+			d.down = append(d.down, declaration{d.last, n})
 		}
 	}
-	return false
+	return nil
+}
+
+// declaredIn returns whom an entry declares down.
+func declaredIn(e *raftpb.Entry) []cluster.NodeName {
+	if e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
+		return nil
+	}
+	down, err := state.DeclaresDown(e.GetData())
+	if err != nil {
+		return nil
+	}
+	return down
 }
 
 // quiet drops consensus's own chatter: what matters to an operator is an event.

@@ -105,7 +105,7 @@ func (m *Machine) unfence(n cluster.NodeName, boot string) {
 // other waits until the lease of the first has run out.
 func (m *Machine) fenceFirst(other cluster.NodeName, due bool) {
 	list := m.file().Arbitration
-	if len(list) == 0 || list[0].Kind != config.ArbitrateFence || !due && len(m.activeGroups()) == 0 {
+	if len(list) == 0 || list[0].Kind != config.ArbitrateFence || !due && !m.active() {
 		return
 	}
 	m.fenceOff(other, "arbitration: it is silent, and two nodes without a third vote cannot tell who is cut off", "")

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,12 +59,48 @@ func (l *localGroup) idle() bool {
 	return true
 }
 
+// localGroups are the groups of a node, and the same by name: that order is asked
+// for at every step, and changes seldom.
+type localGroups struct {
+	at     map[cluster.GroupName]*localGroup
+	byName []namedGroup // replaced when it changes: who is passing through it goes on with the old one
+}
+
+type namedGroup struct {
+	name cluster.GroupName
+	*localGroup
+}
+
+// find returns where the group stands by name, or would.
+func (g *localGroups) find(name cluster.GroupName) (int, bool) {
+	return slices.BinarySearchFunc(g.byName, name, func(is namedGroup, n cluster.GroupName) int { return cmp.Compare(is.name, n) })
+}
+
+func (g *localGroups) put(name cluster.GroupName, l *localGroup) {
+	g.drop(name)
+	i, _ := g.find(name)
+	g.byName = slices.Insert(slices.Clip(g.byName), i, namedGroup{name, l})
+	g.at[name] = l
+}
+
+func (g *localGroups) drop(name cluster.GroupName) {
+	if i, known := g.find(name); known {
+		g.byName = slices.Concat(g.byName[:i], g.byName[i+1:])
+	}
+	delete(g.at, name)
+}
+
+// active says whether anything may be active here.
+func (m *Machine) active() bool {
+	return slices.ContainsFunc(m.groups.byName, func(l namedGroup) bool { return !l.idle() })
+}
+
 // activeGroups returns the groups of which something may be active here.
 func (m *Machine) activeGroups() []cluster.GroupName {
 	var names []cluster.GroupName
-	for _, name := range sortedKeys(m.groups) {
-		if !m.groups[name].idle() {
-			names = append(names, name)
+	for _, l := range m.groups.byName {
+		if !l.idle() {
+			names = append(names, l.name)
 		}
 	}
 	return names
@@ -76,37 +114,61 @@ func (m *Machine) follow() {
 		m.eff.Config = m.st.File()
 		m.rewatch()
 	}
-	for _, name := range m.st.GroupNames() {
-		gs := m.st.Groups[name]
-		if gs.Owner == m.self {
-			m.followOwn(name, gs)
-			m.recheck(name, gs)
-		}
+	for _, g := range m.own() {
+		m.followOwn(g.name, g.Group)
+		m.recheck(g.name, g.Group)
 	}
 	if m.meta.Incarnation.Blank() || m.st.Config.Version == 0 {
 		return
 	}
-	for _, name := range sortedKeys(m.groups) {
-		l, gs := m.groups[name], m.st.Groups[name]
+	for _, l := range m.groups.byName {
+		gs := m.st.Groups[l.name]
 		switch {
 		case gs != nil && gs.Owner == m.self || l.orphan:
-		case l.inherited && !m.overtaken(l, gs):
+		case l.inherited && !m.overtaken(l.localGroup, gs):
 		case l.idle():
-			delete(m.groups, name)
+			m.groups.drop(l.name)
 		default:
-			m.orphan(name, l, "the cluster has given it to another node")
+			m.orphan(l.name, l.localGroup, "the cluster has given it to another node")
 		}
 	}
 }
 
+// own returns the groups that are agreed to be this node's, in file order; nobody
+// may change it.
+func (m *Machine) own() []ownGroup {
+	if c := &m.owning; c.st != m.st || c.applied != m.applied {
+		c.st, c.applied, c.groups = m.st, m.applied, nil
+		f := m.st.File()
+		for i := range f.Groups {
+			if g := m.st.Groups[f.Groups[i].Name]; g.Owner == m.self {
+				c.groups = append(c.groups, ownGroup{f.Groups[i].Name, g})
+			}
+		}
+	}
+	return m.owning.groups
+}
+
+// owning remembers what own returned, and of what.
+type owning struct {
+	st      *state.State
+	applied uint64
+	groups  []ownGroup
+}
+
+type ownGroup struct {
+	name cluster.GroupName
+	*state.Group
+}
+
 func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
-	l := m.groups[name]
+	l := m.groups.at[name]
 	if l != nil && l.lost && !l.orphan {
 		if !l.idle() { // what runs here is of another time: it begins anew
 			m.orphan(name, l, "the cluster has taken it over meanwhile")
 			return
 		}
-		delete(m.groups, name)
+		m.groups.drop(name)
 		l = nil
 	}
 	if l != nil && l.inherited && gs.Phase == cluster.PhaseStarting && gs.Epoch > l.epoch {
@@ -153,10 +215,10 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 
 // local returns the node's part of the group, brought to the agreed epoch.
 func (m *Machine) local(name cluster.GroupName, cfg *config.Group, gs *state.Group) *localGroup {
-	l := m.groups[name]
+	l := m.groups.at[name]
 	if l == nil {
 		l = &localGroup{resources: maps.Clone(gs.Resources)}
-		m.groups[name] = l
+		m.groups.put(name, l)
 	}
 	if l.inherited {
 		l.inherited, l.resources = false, maps.Clone(gs.Resources)
@@ -221,7 +283,7 @@ func (m *Machine) final(action cluster.FinalAction, why string, cause cluster.Ev
 }
 
 func (m *Machine) takeOpDone(d OpDone) {
-	l := m.groups[d.Group]
+	l := m.groups.at[d.Group]
 	if l == nil || l.runner == nil || l.epoch != d.Epoch || l.steps[d.Op.Resource].op != d.Op {
 		return
 	}
@@ -232,7 +294,7 @@ func (m *Machine) takeOpDone(d OpDone) {
 }
 
 func (m *Machine) takeChecked(c Checked) {
-	l := m.groups[c.Group]
+	l := m.groups.at[c.Group]
 	if l == nil || !l.checking || l.epoch != c.Epoch {
 		return
 	}
@@ -261,7 +323,7 @@ func (m *Machine) takeChecked(c Checked) {
 }
 
 func (m *Machine) takeFailed(f Failed) {
-	l := m.groups[f.Group]
+	l := m.groups.at[f.Group]
 	if l == nil || l.epoch != f.Epoch && !m.sameAssignment(f.Group, f.Epoch) || l.runner != nil || l.orphan || m.isolated {
 		return // a plan is under way and will find it out
 	}
@@ -285,7 +347,7 @@ func (m *Machine) failResource(name cluster.GroupName, l *localGroup, res cluste
 // stopAll stops whatever is active here without a plan of the cluster.
 func (m *Machine) stopAll(why string) {
 	for _, name := range m.activeGroups() {
-		if l := m.groups[name]; !l.orphan {
+		if l := m.groups.at[name]; !l.orphan {
 			m.orphan(name, l, why)
 		}
 	}
@@ -309,7 +371,7 @@ func (m *Machine) orphan(name cluster.GroupName, l *localGroup, why string) {
 }
 
 func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.Step, failed cluster.ResourceName, why string) {
-	delete(m.groups, name)
+	m.groups.drop(name)
 	if step == state.StepStopFailed {
 		m.stopFailed(name, l, &state.Report{Resource: failed, Why: why, Cause: l.cause})
 		return
@@ -322,7 +384,7 @@ func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.St
 	}
 	// The cluster still has it here: give it back, to be started where it can be.
 	l.orphan, l.epoch, l.resources = false, gs.Epoch, nil
-	m.groups[name] = l
+	m.groups.put(name, l)
 	m.report(name, l, state.Report{Step: state.StepReleased, Why: "it was stopped on " + string(m.self) + " for want of a lease"})
 }
 

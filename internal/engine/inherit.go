@@ -21,7 +21,7 @@ func (m *Machine) inherit(r Runs) {
 		for k := range t.Group.Resources {
 			l.resources[t.Group.Resources[k].Name] = state.Resource{State: cluster.ResourceOnline}
 		}
-		m.groups[t.Group.Name] = l
+		m.groups.put(t.Group.Name, l)
 	}
 }
 
@@ -37,23 +37,32 @@ func (m *Machine) overtaken(l *localGroup, gs *state.Group) bool {
 
 // tellRuns says what this node runs if that has changed.
 func (m *Machine) tellRuns() {
-	names := m.activeGroups()
-	guarded := len(names) > 0 && (!m.soleVoter() || m.boundToPing())
-	same := guarded == m.told.Guarded && len(names) == len(m.told.Groups)
-	for i := 0; same && i < len(names); i++ {
-		t := &m.told.Groups[i]
-		same = t.Group.Name == names[i] && t.Epoch == m.groups[names[i]].epoch
-	}
-	if same {
+	guarded := m.active() && (!m.soleVoter() || m.boundToPing())
+	if guarded == m.told.Guarded && m.toldOf() {
 		return
 	}
 	m.told = Runs{Guarded: guarded}
-	for _, name := range names {
-		l := m.groups[name]
+	for _, name := range m.activeGroups() {
+		l := m.groups.at[name]
 		m.told.Groups = append(m.told.Groups, l.task(&l.config))
 	}
 	r := m.told
 	m.eff.Runs = &r
+}
+
+// toldOf says whether what runs here is what was told.
+func (m *Machine) toldOf() bool {
+	rest := m.told.Groups
+	for _, l := range m.groups.byName {
+		if l.idle() {
+			continue
+		}
+		if len(rest) == 0 || rest[0].Group.Name != l.name || rest[0].Epoch != l.epoch {
+			return false
+		}
+		rest = rest[1:]
+	}
+	return len(rest) == 0
 }
 
 // HarmlessWithin returns how long from now on what runs here may go on without a
@@ -75,7 +84,7 @@ func (m *Machine) Harmless() Effects {
 	}
 	m.isolated, m.isolateAt = true, m.now
 	for _, name := range m.activeGroups() {
-		l := m.groups[name]
+		l := m.groups.at[name]
 		eff.Isolate = append(eff.Isolate, l.task(&l.config))
 	}
 	return eff

@@ -97,8 +97,10 @@ func (m *Machine) down() (names []cluster.NodeName) {
 // stepsOverdue gives up waiting for steps that hang. What becomes of them
 // afterwards no longer counts.
 func (m *Machine) stepsOverdue() {
-	for _, name := range sortedKeys(m.groups) {
-		l := m.groups[name]
+	for _, l := range m.groups.byName {
+		if len(l.steps) == 0 {
+			continue
+		}
 		for _, r := range sortedKeys(l.steps) {
 			s, pending := l.steps[r]
 			if !pending || l.runner == nil || m.now < s.due {
@@ -110,7 +112,7 @@ func (m *Machine) stepsOverdue() {
 				continue
 			}
 			limit := s.op.Limit(l.config.Resource(r))
-			m.takeOpDone(OpDone{Group: name, Epoch: l.epoch, Op: s.op, Took: limit + overrun,
+			m.takeOpDone(OpDone{Group: l.name, Epoch: l.epoch, Op: s.op, Took: limit + overrun,
 				Why: fmt.Sprintf("it hangs: no word of it within %s", limit+overrun)})
 		}
 	}
@@ -118,7 +120,7 @@ func (m *Machine) stepsOverdue() {
 
 // nextStepDue returns when the first step under way would have hung.
 func (m *Machine) nextStepDue(sooner func(cluster.Instant)) {
-	for _, l := range m.groups {
+	for _, l := range m.groups.byName {
 		for _, s := range l.steps {
 			sooner(s.due)
 		}

@@ -38,14 +38,14 @@ func (m *Machine) leave() {
 	switch {
 	case m.leaveAt > 0:
 		m.depart()
-	case n == nil || n.State == cluster.NodeLeft && len(m.activeGroups()) == 0:
+	case n == nil || n.State == cluster.NodeLeft && !m.active():
 		m.leaveAt = m.now
 		if !m.meta.Incarnation.Blank() {
 			m.meta.Left = true
 			m.saveMeta()
 		}
 		m.depart()
-	case (!n.Leaving || len(m.st.OwnedBy(m.self)) == 0 && len(m.activeGroups()) == 0) && !m.askedToLeave():
+	case (!n.Leaving || len(m.st.OwnedBy(m.self)) == 0 && !m.active()) && !m.askedToLeave():
 		a := m.newAsk(admission.NodeLeave, "its daemon is stopping", "")
 		a.Node = m.self
 		m.ask(a, false)

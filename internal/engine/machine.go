@@ -33,6 +33,7 @@ type Options struct {
 	Snapshot  *raftpb.Snapshot
 	Entries   []*raftpb.Entry
 	Meta      []byte
+	Like      *state.State // probably with the cluster file of Snapshot, which then needs no reading; or nil
 
 	// Resets is how many times in a row the node's own watchdog has reset it before
 	// this boot.
@@ -88,6 +89,7 @@ type Machine struct {
 	narrated  uint64 // entries up to this one have got their lines before this start
 	life      uint64 // how often this daemon has given up its state
 	voting    voting
+	naming    naming
 	narrating uint64 // the entry whose lines are being written; 0 if none
 	lead      cluster.NodeName
 	nextYield cluster.Instant
@@ -99,15 +101,16 @@ type Machine struct {
 	st       *state.State
 	waitOver bool
 
-	peers    map[cluster.NodeName]*peer
-	holder   lease.Holder
-	legacy   cluster.Instant // the lease that an earlier daemon held
-	voter    *lease.Voter
-	declined map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
-	nextBeat cluster.Instant
-	listenAt cluster.Instant
-	rowTold  cluster.Instant // when the other nodes were told what is heard here
-	rowNew   bool            // it has changed since
+	peers     map[cluster.NodeName]*peer
+	holder    lease.Holder
+	legacy    cluster.Instant // the lease that an earlier daemon held
+	voter     *lease.Voter
+	declaring declaring
+	declined  map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
+	nextBeat  cluster.Instant
+	listenAt  cluster.Instant
+	rowTold   cluster.Instant // when the other nodes were told what is heard here
+	rowNew    bool            // it has changed since
 
 	ping       quorum.Ping
 	pingAsked  cluster.Instant // when the round that is under way began; 0: none is
@@ -123,7 +126,8 @@ type Machine struct {
 
 	fences map[cluster.NodeName]*fence
 
-	groups   map[cluster.GroupName]*localGroup
+	groups   localGroups
+	owning   owning
 	watches  map[cluster.MonitorName]*watch
 	tellAt   cluster.Instant // the other nodes are told what the monitors know
 	told     Runs            // the latest Effects.Runs
@@ -149,7 +153,7 @@ func New(o Options) (*Machine, error) {
 		now: o.Now, started: o.Now, seq: o.NextSeq, eff: &Effects{},
 		st: state.New(), peers: map[cluster.NodeName]*peer{}, declined: map[cluster.NodeName]cluster.Instant{}, voter: lease.NewVoter(o.Now),
 		fences: map[cluster.NodeName]*fence{},
-		groups: map[cluster.GroupName]*localGroup{}, watches: map[cluster.MonitorName]*watch{},
+		groups: localGroups{at: map[cluster.GroupName]*localGroup{}}, watches: map[cluster.MonitorName]*watch{},
 		outbox: map[cluster.RequestID]*pending{}, inflight: map[cluster.RequestID][]cluster.NodeName{},
 		conf: &raftpb.ConfState{}, legacy: o.Lease, mirrors: newMirrorsHere(),
 	}

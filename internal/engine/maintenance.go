@@ -120,8 +120,11 @@ func (m *Machine) spared(w *watch) string {
 
 // recheck has what failed during a maintenance looked at anew, once.
 func (m *Machine) recheck(name cluster.GroupName, gs *state.Group) {
-	l := m.groups[name]
-	if gs.Recheck.IsZero() || l == nil || l.rechecked.Equal(gs.Recheck) || l.runner != nil || l.checking || l.orphan || l.inherited || m.isolated || l.epoch != gs.Epoch {
+	if gs.Recheck.IsZero() {
+		return
+	}
+	l := m.groups.at[name]
+	if l == nil || l.rechecked.Equal(gs.Recheck) || l.runner != nil || l.checking || l.orphan || l.inherited || m.isolated || l.epoch != gs.Epoch {
 		return
 	}
 	l.checking, l.rechecks, l.rechecked = true, true, gs.Recheck

@@ -127,7 +127,7 @@ func (m *Machine) followWish(r cluster.ResourceName, w *mirrorWish) {
 		m.refuseWish(r, w, "it is not in the cluster file")
 		return
 	}
-	gs, l := m.st.Groups[g.Name], m.groups[g.Name]
+	gs, l := m.st.Groups[g.Name], m.groups.at[g.Name]
 	switch {
 	case l != nil && l.inherited && !m.overtaken(l, gs):
 		return // the state that this daemon started with may be older than what runs
@@ -195,14 +195,15 @@ func (m *Machine) tellMirrors() {
 	f := m.file()
 	for i := range f.Groups {
 		g := &f.Groups[i]
-		if !slices.Contains(g.Nodes, m.self) {
+		mirrors := g.Mirrors()
+		if len(mirrors) == 0 || !slices.Contains(g.Nodes, m.self) {
 			continue
 		}
-		if l := m.groups[g.Name]; l != nil && !l.idle() && !mayRun && len(g.Mirrors()) > 0 {
+		if l := m.groups.at[g.Name]; l != nil && !l.idle() && !mayRun {
 			here.looked = 0 // what a daemon starts with may be older than what its active copy was told
 			continue
 		}
-		for _, r := range g.Mirrors() {
+		for _, r := range mirrors {
 			if is := m.st.Mirror(r.Name); is != nil && here.told[r.Name] != is.Rev {
 				here.told[r.Name] = is.Rev
 				m.eff.Mirrors = append(m.eff.Mirrors, MirrorTold{Group: g.Name, Resource: r.Name, Mirror: is.Clone(), Life: here.life.Order(f)})

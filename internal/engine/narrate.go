@@ -73,10 +73,9 @@ func (b *before) keepMirror(s *state.State, r cluster.ResourceName) {
 // narrate writes this node's lines about what an entry changed. Each line has
 // one author: the node that acts, or the leader for what concerns a node.
 func (m *Machine) narrate(e state.Entry, b before) {
-	for _, name := range m.st.GroupNames() {
-		if was, kept := b.groups[name]; kept {
-			m.narrateGroup(name, &was, m.st.Groups[name])
-		}
+	for _, name := range m.inFileOrder(b.groups) {
+		was := b.groups[name]
+		m.narrateGroup(name, &was, m.st.Groups[name])
 	}
 	for _, c := range e.Commands {
 		m.narrateMirror(c, b)
@@ -97,6 +96,18 @@ func (m *Machine) narrate(e state.Entry, b before) {
 		m.event(cluster.LevelInfo, "cf", "config-applied", "", map[string]string{"version": fmt.Sprint(c.Version), "author": c.Author},
 			"Version %d of the cluster file is in force (by %s).", c.Version, c.Author)
 	}
+}
+
+// inFileOrder returns the names of those of the groups that the file in force has.
+func (m *Machine) inFileOrder(groups map[cluster.GroupName]state.Group) []cluster.GroupName {
+	names := make([]cluster.GroupName, 0, len(groups))
+	f := m.st.File()
+	for i := 0; i < len(f.Groups) && len(names) < len(groups); i++ {
+		if _, is := groups[f.Groups[i].Name]; is {
+			names = append(names, f.Groups[i].Name)
+		}
+	}
+	return names
 }
 
 func (m *Machine) narrateNode(n cluster.NodeName, was, now *state.Node, cause cluster.EventID) {
@@ -188,7 +199,7 @@ func (m *Machine) narrateFailure(name cluster.GroupName, was, now *state.Group, 
 }
 
 func (m *Machine) tookFields(f map[string]string, name cluster.GroupName) map[string]string {
-	if l := m.groups[name]; l != nil {
+	if l := m.groups.at[name]; l != nil {
 		f["took_ms"] = took(m.now.Sub(l.since))
 	}
 	return f

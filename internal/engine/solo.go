@@ -111,7 +111,7 @@ func (m *Machine) arbitrationDue() (cluster.NodeName, bool) {
 	if blank {
 		return other, true
 	}
-	if len(m.activeGroups()) > 0 && !m.isolated {
+	if m.active() && !m.isolated {
 		return other, !m.mayRunSoon()
 	}
 	return other, m.now >= m.voter.Bound(other, m.timing().Lease)
@@ -234,7 +234,7 @@ func (m *Machine) yield(to cluster.NodeName, b beat) {
 // giveUpState stops what runs here and leaves this node without state, to join
 // anew.
 func (m *Machine) giveUpState(why string) {
-	if len(m.activeGroups()) > 0 && !m.isolated {
+	if m.active() && !m.isolated {
 		m.isolate()
 	}
 	m.isolated, m.isolateAt = true, m.now
@@ -254,7 +254,7 @@ func (m *Machine) giveUpState(why string) {
 // yielding says whether groups of an older life are still being stopped: until
 // then the node is no member of the new one.
 func (m *Machine) yielding() bool {
-	return m.meta.Incarnation.Blank() && len(m.activeGroups()) > 0
+	return m.meta.Incarnation.Blank() && m.active()
 }
 
 // manageMembers lets the leader add nodes that wait to become members, promote
@@ -264,7 +264,11 @@ func (m *Machine) manageMembers() {
 		return
 	}
 	f := m.file()
-	known := map[uint64]tracker.Progress{}
+	if m.voting.known == nil {
+		m.voting.known = map[uint64]tracker.Progress{}
+	}
+	known := m.voting.known
+	clear(known)
 	m.raft.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { known[id] = pr })
 	for i := range f.Nodes {
 		n := f.Nodes[i].Name

@@ -18,6 +18,9 @@ func (m *Machine) State() *state.State { return m.st }
 // File returns the cluster file that this node goes by, for reading.
 func (m *Machine) File() *config.File { return m.file() }
 
+// Leader returns the node that leads, as far as this one knows, or "".
+func (m *Machine) Leader() cluster.NodeName { return m.lead }
+
 // Blank says whether this node has no state of its own yet.
 func (m *Machine) Blank() bool { return m.meta.Incarnation.Blank() }
 
@@ -90,7 +93,7 @@ func (m *Machine) groupStatus(g *config.Group, gs *state.Group) api.Group {
 		out.Plan = &api.Plan{ID: p.ID, Action: string(p.Action), From: p.From, To: p.To, Why: p.Why, Cause: p.Cause}
 	}
 	resources := gs.Resources
-	if l := m.groups[g.Name]; l != nil {
+	if l := m.groups.at[g.Name]; l != nil {
 		resources = l.resources // fresher than what was reported
 	}
 	for i := range g.Resources {
@@ -189,7 +192,7 @@ func (m *Machine) nextWake() cluster.Instant {
 	if m.raft != nil && m.lead == "" {
 		sooner(m.campaign)
 	}
-	if end, held := m.leaseEnd(); held && (!m.soleVoter() || m.boundToPing()) && len(m.groups) > 0 {
+	if end, held := m.leaseEnd(); held && (!m.soleVoter() || m.boundToPing()) && len(m.groups.at) > 0 {
 		sooner(end.Add(-m.timing().Isolate))
 	}
 	if m.boundToPing() {

@@ -332,9 +332,6 @@ func (s *State) setLink(c SetLink) {
 	}
 }
 
-func keepLast[T any](s []T, n int) []T {
-	if len(s) > n {
-		return append([]T(nil), s[len(s)-n:]...)
-	}
-	return s
-}
+// keepLast drops what is older. What it drops goes when the rest is appended to
+// next and has no room, so that not every entry has all of it copied.
+func keepLast[T any](s []T, n int) []T { return s[max(len(s)-n, 0):] }

@@ -212,12 +212,20 @@ func (s *State) File() *config.File { return s.file }
 func (s *State) Marshal() ([]byte, error) { return json.Marshal(s) }
 
 // Unmarshal reads a snapshot.
-func Unmarshal(data []byte) (*State, error) {
+func Unmarshal(data []byte) (*State, error) { return UnmarshalLike(data, nil) }
+
+// UnmarshalLike does the same. A cluster file that the other state has too, where
+// there is one, is not read again.
+func UnmarshalLike(data []byte, like *State) (*State, error) {
 	s := New()
 	if err := json.Unmarshal(data, s); err != nil {
 		return nil, fmt.Errorf("read a snapshot of the replicated state: %w", err)
 	}
-	if s.Config.Version > 0 {
+	switch {
+	case s.Config.Version == 0:
+	case like != nil && like.Config.Version > 0 && like.Config.Text == s.Config.Text:
+		s.file = like.file
+	default:
 		f, errs := config.Parse("cluster file", []byte(s.Config.Text))
 		if len(errs) > 0 {
 			return nil, fmt.Errorf("read the cluster file of a snapshot: %w", errs)

@@ -51,6 +51,7 @@ type stage struct {
 	log     []line
 	answers map[cluster.RequestID]engine.Reply
 	served  map[cluster.GroupName]*service
+	looked  *config.File // whose groups served has
 }
 
 // line is one event and when it was written.
@@ -275,7 +276,7 @@ func (s *stage) operate(n *actor, op engine.Operation) {
 	k := key(op.Group.Name, op.Op.Resource)
 	if !op.Op.Start {
 		n.stopping[k] = true
-		s.look()
+		s.lookAt(op.Group.Name)
 	}
 	s.waits++
 	if f.Hangs { // the machine gives it up in its time
@@ -298,7 +299,7 @@ func (s *stage) operate(n *actor, op engine.Operation) {
 		default:
 			delete(n.active, k)
 		}
-		s.look()
+		s.lookAt(op.Group.Name)
 		s.step(n, engine.Event{OpDone: &engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, Why: why, Took: took}})
 		s.copiesPart()
 	})
@@ -408,19 +409,32 @@ func (s *stage) askAlone(n *actor, g cluster.GroupName, r cluster.ResourceName, 
 
 // look notes which groups are served.
 func (s *stage) look() {
+	s.looked = s.file
 	for i := range s.file.Groups {
-		g := &s.file.Groups[i]
-		v := s.served[g.Name]
-		if v == nil {
-			v = &service{off: s.agenda.Now()}
-			s.served[g.Name] = v
-		}
-		switch on := len(s.owners(g)) > 0; {
-		case on && !v.on:
-			v.on, v.sum = true, v.sum+s.agenda.Now()-v.off
-		case !on && v.on:
-			v.on, v.off = false, s.agenda.Now()
-		}
+		s.note(&s.file.Groups[i])
+	}
+}
+
+// lookAt notes whether a group is served, where nothing else can have changed.
+func (s *stage) lookAt(name cluster.GroupName) {
+	if s.looked != s.file { // a new one is in force
+		s.look()
+	} else if g := s.file.Group(name); g != nil {
+		s.note(g)
+	}
+}
+
+func (s *stage) note(g *config.Group) {
+	v := s.served[g.Name]
+	if v == nil {
+		v = &service{off: s.agenda.Now()}
+		s.served[g.Name] = v
+	}
+	switch on := len(s.owners(g)) > 0; {
+	case on && !v.on:
+		v.on, v.sum = true, v.sum+s.agenda.Now()-v.off
+	case !on && v.on:
+		v.on, v.off = false, s.agenda.Now()
 	}
 }
 
@@ -454,7 +468,7 @@ func (s *stage) alive() []*actor {
 		if n.machine == nil {
 			continue
 		}
-		if st := n.machine.Status(); st.Leader == name {
+		if n.machine.Leader() == name {
 			out = slices.Insert(out, 0, n)
 			continue
 		}

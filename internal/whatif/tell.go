@@ -42,6 +42,9 @@ func (s *stage) tell(r *api.Simulation, before *state.State, ran map[cluster.Gro
 		now = on[0].machine.State()
 	}
 	r.After = s.faults()
+	if s.looked != s.file { // a group of it that nobody begins with has not been looked at
+		s.look()
+	}
 	for i := range s.file.Groups {
 		g := &s.file.Groups[i]
 		is := api.SimGroup{Name: g.Name, Before: ran[g.Name], Phase: cluster.PhaseOffline, Wanted: wanted(before, g.Name)}
@@ -119,7 +122,7 @@ func (s *stage) groupAfter(is *api.SimGroup, g *config.Group, now *state.State, 
 
 // leads says whether anybody leads.
 func (s *stage) leads() bool {
-	return slices.ContainsFunc(s.alive(), func(n *actor) bool { return n.machine.Status().Leader == n.name })
+	return slices.ContainsFunc(s.alive(), func(n *actor) bool { return n.machine.Leader() == n.name })
 }
 
 // StepOf returns a line of the log as a step; after is when it was written.

@@ -135,7 +135,7 @@ func (s *stage) raise(snap api.Snapshot, st *state.State) error {
 		}
 		o := engine.Options{
 			Self: n.Name, Boot: agreed.Boot, Daemon: agreed.Daemon, NextSeq: 1, Seed: s.file,
-			HardState: persisted.HardState, Snapshot: persisted.Snapshot, Meta: persisted.Meta,
+			HardState: persisted.HardState, Snapshot: persisted.Snapshot, Meta: persisted.Meta, Like: st,
 			Lease: begin.Add(s.legacy()), Runs: s.runs(st, n.Name),
 		}
 		delay := time.Duration(0)
