@@ -59,7 +59,17 @@ export async function step(name, f) {
   return got;
 }
 
-export const shot = (page, name) => page.screenshot({ path: join(out, `${name}.png`), fullPage: true });
+// shot takes a picture of all of a page, of which a part scrolls.
+export async function shot(page, name) {
+  const size = page.viewportSize();
+  const more = await page.evaluate(() => {
+    const main = document.getElementById('main');
+    return main ? main.scrollHeight - main.clientHeight : 0;
+  });
+  if (more > 0) await page.setViewportSize({ width: size.width, height: size.height + more });
+  await page.screenshot({ path: join(out, `${name}.png`) });
+  if (more > 0) await page.setViewportSize(size);
+}
 
 // accessible fails where axe finds what keeps people from using the page. The page
 // has no frames, so the mode without a window of its own is good, and much faster.

@@ -129,6 +129,7 @@ async function configure(page) {
     await text.fill(before.replace('comment: business', 'comment: important business'));
     await page.getByText('The file can be applied.').waitFor();
     await page.getByLabel('Note for the history').fill('it is important');
+    await page.locator('.foreseen[aria-busy="false"]', { hasText: 'Faults that can be survived' }).waitFor();
     await shot(page, 'config-plan');
     await press(page.locator('.view-head'), 'Apply');
     await press(page.getByRole('dialog'), 'Apply');
@@ -141,6 +142,32 @@ async function configure(page) {
     await press(page.locator('.view-head'), 'Apply');
     await press(page.getByRole('dialog'), 'Apply');
     await page.getByRole('row', { name: /Version \d+ again/ }).waitFor();
+  });
+}
+
+async function foresee(page) {
+  const answer = (text) => page.locator('.foreseen[aria-busy="false"]', { hasText: text }).waitFor();
+  await step('ask what would happen if the node of the group lost its power', async () => {
+    await page.getByRole('link', { name: 'Groups', exact: true }).click();
+    await page.getByRole('link', { name: 'failover', exact: true }).click();
+    await page.getByRole('link', { name: 'CLP-1 loses its power' }).click();
+    await page.getByRole('heading', { name: 'If CLP-1 loses its power' }).waitFor();
+    await page.locator('[data-key="failover"]', { hasText: /CLP-1 → CLP-2, active nowhere for [\d.]+ m?s/ }).waitFor();
+    await answer('Activating group failover has completed.');
+  });
+  await shot(page, 'whatif');
+  await accessible(page, 'what would happen');
+  await step('ask for two things at once, and for a cable that is not there', async () => {
+    await page.getByLabel('What would happen if').selectOption('pull');
+    await page.getByLabel('Node', { exact: true }).selectOption('CLP-2');
+    await page.getByLabel('Number of a network, or a device').fill('2');
+    await press(page, 'Ask with both');
+    await answer('If CLP-2 is cut from network 2, CLP-1 loses its power');
+    await page.getByLabel('Number of a network, or a device').fill('nosuch0');
+    await press(page, 'Ask');
+    await page.getByText('this machine has no interface nosuch0').waitFor();
+    await page.goBack();
+    await answer('If CLP-2 is cut from network 2, CLP-1 loses its power');
   });
 }
 
@@ -188,7 +215,7 @@ async function look(page, what, views, check) {
         return Math.max(main.scrollWidth - main.clientWidth, document.documentElement.scrollWidth - innerWidth);
       });
       expect(wide <= 0, `/${view} is ${wide} pixels too wide ${what}`);
-      const name = `${what.replaceAll(' ', '-')}-${view.replace('/', '-') || 'overview'}`;
+      const name = `${what.replaceAll(' ', '-')}-${view.replaceAll(/\W/g, '-') || 'overview'}`;
       await shot(page, name);
       if (check) await accessible(page, name);
     }
@@ -196,7 +223,11 @@ async function look(page, what, views, check) {
 }
 
 await run(async () => {
-  const page = await open({ viewport: { width: 1440, height: 900 } }, [/status of 403/, /status of 422.*config\/plan/]);
+  const page = await open({ viewport: { width: 1440, height: 900 } }, [
+    /status of 403/,
+    /status of 422.*config\/plan/,
+    /status of 409.*simulate/,
+  ]);
   await step('a wrong password is refused', async () => {
     await signIn(page, second, process.env.NAME, 'wrong password');
     await page
@@ -223,16 +254,27 @@ await run(async () => {
   await report(page);
   await lab('plug', 'bay7-esx', 'vmnic1');
   await operate(page);
+  await foresee(page);
   await configure(page);
   await tokens(page);
 
-  await look(page, 'on a desk', ['nodes', 'nodes/CLP-2', 'monitors', 'mirrors', 'events', 'links', 'users'], true);
+  await look(
+    page,
+    'on a desk',
+    ['nodes', 'nodes/CLP-2', 'monitors', 'mirrors', 'events', 'links', 'users', 'whatif?kill=CLP-2'],
+    true,
+  );
 
   const phone = await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
   await signIn(phone, second);
   await phone.getByRole('heading', { name: 'Topology' }).waitFor();
   await accessible(phone, 'overview on a phone');
-  await look(phone, 'on a phone', ['', 'groups/failover', 'mirrors', 'events', 'config'], false);
+  await look(
+    phone,
+    'on a phone',
+    ['', 'groups/failover', 'mirrors', 'events', 'config', 'users', 'whatif?move=failover'],
+    false,
+  );
 
   const dark = await open({ viewport: { width: 1280, height: 800 }, colorScheme: 'dark', locale: 'ja-JP' });
   await dark.goto(second);
@@ -242,6 +284,7 @@ await run(async () => {
   await dark.getByRole('heading', { name: '構成図' }).waitFor();
   await shot(dark, 'dark-japanese');
   await accessible(dark, 'dark, in Japanese');
+  await look(dark, 'dark', ['groups/failover', 'config', 'users', 'whatif?kill=CLP-1'], true);
 
   const middle = delays.sort((a, b) => a - b)[Math.floor(delays.length / 2)];
   console.log(`           in the middle ${middle} ms`);

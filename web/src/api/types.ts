@@ -19,6 +19,10 @@ export type ConfigVersion = S['ConfigVersion'];
 export type ConfigPlan = S['ConfigPlan'];
 export type HostAnswer = S['HostAnswer'];
 export type User = S['User'];
+export type SimulateRequest = S['SimulateRequest'];
+export type Simulation = S['Simulation'];
+export type SimStep = S['SimStep'];
+export type SimGroup = S['SimGroup'];
 
 export type Role = 'read' | 'operate' | 'configure' | 'fence' | 'request';
 export const roles: readonly Role[] = ['read', 'operate', 'request', 'fence', 'configure'];

@@ -157,11 +157,13 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
         </Part>
       </div>
       {changed && (
-        <Part title={t('config.diff')}>
-          <Differences before={inForce.text} after={draft.text} />
-        </Part>
+        <div className="columns">
+          <Part title={t('config.diff')}>
+            <Differences before={inForce.text} after={draft.text} />
+          </Part>
+          {check.good && <Follows text={draft.text} />}
+        </div>
       )}
-      {changed && check.good && <Follows text={draft.text} />}
       <History edit={edit} inForce={inForce.version} />
     </View>
   );

@@ -13,6 +13,7 @@ import { MirrorCard } from '../parts/MirrorCard';
 import { State } from '../parts/State';
 import { Table } from '../parts/Table';
 import { Part, View } from '../parts/View';
+import { WhatIfGroup } from '../parts/WhatIfLinks';
 
 export default function Group() {
   const { t } = useText();
@@ -79,6 +80,7 @@ export default function Group() {
         .map((m) => (
           <MirrorCard key={m.name} mirror={m} />
         ))}
+      <WhatIfGroup group={g} />
       <Part title={t('nav.events')}>
         <EventTable events={own} size={10} />
       </Part>

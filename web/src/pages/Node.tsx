@@ -13,6 +13,7 @@ import { MaintenanceNote } from '../parts/MaintenanceNote';
 import { State } from '../parts/State';
 import { Table } from '../parts/Table';
 import { Part, View } from '../parts/View';
+import { WhatIfNode } from '../parts/WhatIfLinks';
 
 export default function Node() {
   const { t } = useText();
@@ -105,6 +106,7 @@ export default function Node() {
           </ul>
         </Part>
       )}
+      <WhatIfNode node={n} />
       <Part title={t('nav.events')}>
         <EventTable events={own} size={10} />
       </Part>
