@@ -19,6 +19,10 @@ const (
 	// stagger is how long one address is tried alone before the next one is tried
 	// beside it.
 	stagger = 150 * time.Millisecond
+	// answerWithin is how long an address has to answer at all. The kernel repeats what
+	// was lost after 1 s, then 3 s; a new attempt is sooner there when a link that was
+	// cut comes back.
+	answerWithin = time.Second
 	// rememberFor is how long an address that worked is tried before those of a
 	// higher priority: all connections of one link then take the same way, and
 	// a better way that is mended is used again in the end.
@@ -132,7 +136,7 @@ func (d *Dialer) order() []int {
 func (d *Dialer) connect(ctx context.Context, i int) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, HandshakeTimeout)
 	defer cancel()
-	nd := net.Dialer{Control: setOptions}
+	nd := net.Dialer{Control: setOptions, Timeout: answerWithin}
 	nd.SetMultipathTCP(false) // its sockets lack the options
 	if i < len(d.o.Local) && d.o.Local[i].IsValid() {
 		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(d.o.Local[i], 0))

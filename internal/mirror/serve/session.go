@@ -22,7 +22,7 @@ const (
 	dataConns   = 3               // in sync mode; in async mode one, which keeps the order
 	helloWithin = 3 * time.Second // from dialing to the answer
 	redialFirst = 50 * time.Millisecond
-	redialMost  = 2 * time.Second
+	redialMost  = 500 * time.Millisecond
 	controlMost = 1024 // frames that wait to be sent on the control connection
 )
 
