@@ -63,7 +63,7 @@ function Wizard({ begin }: { begin: components['schemas']['DraftStart'] }) {
   const [changed, setChanged] = useState(false);
   const head = useRef<HTMLHeadingElement>(null);
   const answers = answersOf(form);
-  const settled = useSettled(answers, typed);
+  const [settled, settle] = useSettled(answers, typed);
   const { data: draft } = useQuery({ ...asking(settled), placeholderData: keepPreviousData });
   useHold(changed && leaving === null);
 
@@ -83,6 +83,7 @@ function Wizard({ begin }: { begin: components['schemas']['DraftStart'] }) {
     setBusy(true);
     try {
       const d = await queries.query(asking(answers));
+      settle(answers);
       const bad = refused(d)[0];
       if (bad) {
         setTried(true);
@@ -132,10 +133,12 @@ function Wizard({ begin }: { begin: components['schemas']['DraftStart'] }) {
           if (step !== 'file' && !busy) void next();
         }}
       >
-        <h2 ref={head} tabIndex={-1} className="step-title">
-          {t('setup.step', { n: at + 1, of: steps.length, title: t(`setup.step.${step}`) })}
-        </h2>
-        <Refusals list={shown} />
+        <div>
+          <h2 ref={head} tabIndex={-1} className="step-title">
+            {t('setup.step', { n: at + 1, of: steps.length, title: t(`setup.step.${step}`) })}
+          </h2>
+          <Refusals list={shown} />
+        </div>
         {problem && (
           <Alert isInline variant="danger" title={problem.message}>
             {problem.hint}
@@ -175,14 +178,14 @@ function lead(p: AnswerProblem, step: Step, setStep: (s: Step) => void) {
   else setTimeout(() => document.getElementById(p.field)?.focus());
 }
 
-function useSettled(value: Answers, after: number): Answers {
+function useSettled(value: Answers, after: number): [Answers, (now: Answers) => void] {
   const [settled, settle] = useState(value);
   const key = JSON.stringify(value);
   useEffect(() => {
     const wait = setTimeout(() => settle(JSON.parse(key) as Answers), after);
     return () => clearTimeout(wait);
   }, [key, after]);
-  return settled;
+  return [settled, settle];
 }
 
 function Refusals({ list }: { list: readonly AnswerProblem[] }) {

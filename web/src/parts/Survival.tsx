@@ -1,4 +1,4 @@
-import { Label } from '@patternfly/react-core';
+import type { ReactNode } from 'react';
 import type { components } from '../api/schema';
 import { useText } from '../i18n/context';
 
@@ -7,13 +7,14 @@ type Outcome = components['schemas']['Outcome'];
 
 const faults = ['owner', 'other', 'network', 'link', 'cut-off', 'third', 'third-link', 'paused'] as const;
 
-const levels: Record<string, 'success' | 'warning' | 'danger'> = {
-  untouched: 'success',
-  takeover: 'success',
-  pause: 'warning',
-  risk: 'warning',
-  both: 'danger',
-  stops: 'danger',
+// signs say what the colors say, for who does not see them.
+const signs: Record<string, readonly [level: string, sign: string]> = {
+  untouched: ['well', '✓'],
+  takeover: ['well', '✓'],
+  pause: ['odd', '!'],
+  risk: ['odd', '!'],
+  both: ['bad', '✕'],
+  stops: ['bad', '✕'],
 };
 
 // Survival shows side by side what becomes of a group with each third thing. On a
@@ -25,7 +26,7 @@ export function Survival({ setups }: { setups: readonly Setup[] }) {
     return s.chosen ? t('setup.table.chosen', { name: is }) : is;
   };
   const shown = faults.filter((f) => setups.some((s) => s.faults?.some((o) => o.fault === f)));
-  const cell = (s: Setup, text: React.ReactNode) => (
+  const cell = (s: Setup, text: ReactNode) => (
     <td key={s.third} data-label={name(s)} className={s.chosen ? 'chosen' : undefined}>
       {text}
     </td>
@@ -64,9 +65,10 @@ export function Survival({ setups }: { setups: readonly Setup[] }) {
 function Becomes({ of }: { of: Outcome }) {
   const { t, word } = useText();
   const seconds = t('setup.seconds', { n: Number(((of.within ?? 0) / 1e9).toPrecision(3)) });
+  const [level, sign] = signs[of.is] ?? ['odd', '?'];
   return (
-    <Label isCompact variant="outline" status={levels[of.is] ?? 'warning'}>
-      {word('setup.outcome', of.is).replace('{time}', seconds)}
-    </Label>
+    <span className={`outcome ${level}`}>
+      <span aria-hidden="true">{sign}</span> {word('setup.outcome', of.is).replace('{time}', seconds)}
+    </span>
   );
 }
