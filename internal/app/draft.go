@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/config/draft"
+	"github.com/tasuki-ha/tasuki/internal/script"
 )
 
 // DraftStart returns the answers that the cluster file in force gives, and what of
@@ -31,15 +33,17 @@ func (d *Daemon) DraftStart(context.Context) (api.DraftStart, error) {
 // takes a processor for a while.
 func (d *Daemon) Draft(ctx context.Context, a api.Answers) (api.Draft, error) {
 	var out api.Draft
-	in, err := json.Marshal(a)
-	if err != nil {
-		return out, fmt.Errorf("write answers: %w", err)
+	r, err := d.drafter.run(ctx, "draft", func(context.Context) (any, error) { return a, nil })
+	if errors.Is(err, script.ErrTimedOut) {
+		return out, &api.Error{Code: "timed-out", Message: "the table of faults takes too long to make", Hint: "on a node: tasuki config new, which takes its time"}
 	}
-	text, err := d.asker.ask(ctx, in, "config", "new", "--answers", "-", "--json")
-	if err != nil {
-		return out, err
+	if err == nil {
+		err = r.Err()
 	}
-	if err := json.Unmarshal(text, &out); err != nil {
+	if err != nil {
+		return out, fmt.Errorf("make a draft: %w (%s)", err, r.LastLine())
+	}
+	if err := json.Unmarshal(r.Stdout, &out); err != nil {
 		return out, fmt.Errorf("read a draft: %w", err)
 	}
 	return out, nil

@@ -47,27 +47,36 @@ func newForeseer() *foreseer {
 }
 
 func (f *foreseer) ask(ctx context.Context, errand func(context.Context) (whatif.Errand, error)) (api.Simulation, error) {
+	r, err := f.run(ctx, "foresee", func(ctx context.Context) (any, error) { return errand(ctx) })
+	var no *api.Error
+	if errors.As(err, &no) {
+		return api.Simulation{}, no
+	}
+	return outcome(r, err)
+}
+
+// run has a process answer an errand, which is made when it is its turn.
+func (f *foreseer) run(ctx context.Context, command string, errand func(context.Context) (any, error)) (script.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.within)
 	defer cancel()
 	select {
 	case f.one <- struct{}{}:
 		defer func() { <-f.one }()
 	case <-ctx.Done():
-		return api.Simulation{}, &api.Error{Code: "overload", Message: "this node is thinking about another question", Hint: "ask again later, or another node"}
+		return script.Result{}, &api.Error{Code: "overload", Message: "this node is thinking about another question", Hint: "ask again later, or another node"}
 	}
 	e, err := errand(ctx)
 	if err != nil {
-		return api.Simulation{}, err
+		return script.Result{}, err
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
-		return api.Simulation{}, fmt.Errorf("write a question: %w", err)
+		return script.Result{}, fmt.Errorf("write a question: %w", err)
 	}
-	r, err := script.Run(ctx, script.Spec{
-		Path: f.program, Args: []string{"foresee"}, Env: []string{"GOMAXPROCS=1", foreseeHeap},
+	return script.Run(ctx, script.Spec{
+		Path: f.program, Args: []string{command}, Env: []string{"GOMAXPROCS=1", foreseeHeap},
 		Input: data, Stdout: foreseeAnswer, Grace: time.Millisecond, // it has nothing to tidy up
 	})
-	return outcome(r, err)
 }
 
 // outcome reads what came back of a question.

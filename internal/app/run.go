@@ -53,10 +53,10 @@ func Run(ctx context.Context, o Options) error {
 	d := &Daemon{
 		opt: o, dirs: o.Dirs, log: o.Log, ctx: life, product: script.ThisProduct(o.Version),
 		answered: &answered{byID: map[cluster.RequestID]*answer{}}, waiting: map[cluster.RequestID]chan engine.Reply{},
-		switching: make(chan struct{}, maxSwitching), looking: make(chan struct{}, maxSwitching), foreseer: newForeseer(), stalls: newStalls(time.Now()),
+		switching: make(chan struct{}, maxSwitching), looking: make(chan struct{}, maxSwitching), foreseer: newForeseer(), drafter: newForeseer(), stalls: newStalls(time.Now()),
 		passed: make(chan struct{}, 1), newFile: make(chan *config.File, 1), inbox: make(chan gossipIn, 256),
 	}
-	d.gate, d.asker, d.away = newGate(), newAsker(), newTurnedAway(d.record)
+	d.gate, d.away = newGate(), newTurnedAway(d.record)
 	err := d.live(ctx, end)
 	if err != nil && !o.Witness { // which runs nothing that could be left behind
 		d.abandon(err)

@@ -82,7 +82,7 @@ func (p *program) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&p.socket, "socket", paths.At("").Socket(), "the door of the local daemon; TASUKI_SOCKET sets it too")
 	p.socket = cmp.Or(os.Getenv("TASUKI_SOCKET"), p.dirs.Socket())
 	root.AddCommand(p.status(), p.group(), p.node(), p.maintenance(), p.monitor(), p.mirror(), p.fence(), p.guest(), p.request(), p.event(), p.explain(), p.simulate(), p.drill(), p.config(),
-		p.init(), p.join(), p.user(), p.token(), p.api(), p.link(), p.log(), p.linkNames(), p.daemon(), p.witness(), p.man(), p.errand())
+		p.init(), p.join(), p.user(), p.token(), p.api(), p.link(), p.log(), p.linkNames(), p.daemon(), p.witness(), p.man(), p.errand(), p.drafting())
 	root.AddCommand(p.hooks.Lab...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tasuki-ha/tasuki/api"
+	"github.com/tasuki-ha/tasuki/internal/host/priority"
 	"github.com/tasuki-ha/tasuki/internal/survival"
 )
 
@@ -232,6 +233,26 @@ func addressAnswer(text string) (api.AddressAnswer, error) {
 		return x, usageError{fmt.Errorf("--ip %q: %q is no prefix length; write ADDRESS/PREFIX@DEVICE, for example 10.0.0.10/24@eth1", text, prefix)}
 	}
 	return x, nil
+}
+
+// drafting answers what the set-up wizard asks a daemon, as errand does other
+// questions.
+func (p *program) drafting() *cobra.Command {
+	return &cobra.Command{Use: "draft", Hidden: true, Short: "Make a draft that a daemon hands on", Args: args(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			if err := priority.Yield(mostMemory); err != nil {
+				return err
+			}
+			q, err := answersOf("-", p.in)
+			if err != nil {
+				return err
+			}
+			d, err := survival.Draft(q, time.Now())
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(p.out).Encode(d)
+		}}
 }
 
 // printDraft prints the file, and beside it what it comes to.
