@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -43,6 +44,8 @@ func TestLab(t *testing.T) {
 			return l.Pull(t.Context(), argv[1], argv[2])
 		case "plug":
 			return l.Plug(t.Context(), argv[1], argv[2])
+		case "enlarge":
+			return enlarge(t.Context(), l, argv[1], argv[2])
 		case "call":
 			return call(t.Context(), from.DialContext, argv[1], argv[2])
 		}
@@ -50,6 +53,31 @@ func TestLab(t *testing.T) {
 	}
 	drive(t, "lab.mjs", "PROXY="+proxy(t, from.DialContext), "CONTROL="+control(t, do), "NAME=ann", "PASSWORD="+password,
 		"FIRST=https://10.2.102.51:29003", "SECOND=https://10.2.102.52:29003")
+}
+
+// enlarge makes the data device of a machine larger, to so many MiB.
+func enlarge(ctx context.Context, l *lab.Lab, machine, size string) error {
+	mib, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return err
+	}
+	m, err := l.Machine(ctx, machine)
+	if err != nil {
+		return err
+	}
+	for _, d := range m.Disks {
+		if d.Name != "sda4" {
+			continue
+		}
+		if err := os.Truncate(d.File, mib<<20); err != nil {
+			return err
+		}
+		if out, err := exec.CommandContext(ctx, "losetup", "-c", d.Device).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s has no data device", machine)
 }
 
 // call asks a daemon for the status, as a script does that shows an access token,

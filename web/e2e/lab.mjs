@@ -4,6 +4,7 @@ import { accessible, expect, lab, open, run, shot, signIn, step } from './browse
 const first = process.env.FIRST; // the console of the node where the group is
 const second = process.env.SECOND;
 const within = 300; // milliseconds from an event to the screen, in the middle of what is measured
+const larger = '288'; // MiB of the data devices, that had less
 const delays = [];
 
 // watch notes when a part of the page changes on the screen, by the clock that the
@@ -171,6 +172,52 @@ async function foresee(page) {
   });
 }
 
+async function rehearse(page) {
+  await page.getByRole('link', { name: 'Monitors', exact: true }).click();
+  await step('rehearse the failure of a monitor', async () => {
+    await press(page.locator('tr[data-key="miiw-eth1"]'), 'Rehearse a failure');
+    await shot(page, 'rehearse');
+    await press(page.getByRole('dialog'), 'Rehearse a failure');
+    await happened(page, 'monitor-rehearsal', { monitor: 'miiw-eth1' });
+  });
+  await page.getByRole('link', { name: 'Nodes', exact: true }).click();
+  await page.getByRole('link', { name: 'CLP-1', exact: true }).click();
+  await page.getByRole('button', { name: 'Rehearse at CLP-1' }).first().waitFor();
+}
+
+async function grow(page) {
+  await page.getByRole('link', { name: 'Mirror disks', exact: true }).click();
+  const copy = (text) => page.locator('.copies', { hasText: text }).waitFor();
+  await step('grow a mirror disk', async () => {
+    await copy(/In sync[\s\S]*In sync/);
+    await lab('enlarge', 'CLP-1', larger);
+    await lab('enlarge', 'CLP-2', larger);
+    await press(page, 'Grow');
+    await press(page.getByRole('dialog'), 'Grow');
+    await happened(page, 'mirror-disk-grown', {});
+    await copy(new RegExp(`${larger} MiB`));
+    await copy(/In sync[\s\S]*In sync/);
+  });
+  await step('verify it, and repair what differs', async () => {
+    await press(page, 'Verify');
+    await page.getByLabel('Copy what differs from the active copy').check();
+    await press(page.getByRole('dialog'), 'Verify');
+    await happened(page, 'mirror-disk-verified', {});
+  });
+}
+
+// happened waits for an event with these fields.
+async function happened(page, code, fields) {
+  await page.waitForFunction(
+    async ([code, fields]) => {
+      const events = await (await fetch('/v1/events?newest=true&limit=50')).json();
+      return events.some((e) => e.code === code && Object.entries(fields).every(([k, v]) => e.fields?.[k] === v));
+    },
+    [code, fields],
+    { polling: 200 },
+  );
+}
+
 async function tokens(page) {
   await page.getByRole('link', { name: 'Users', exact: true }).click();
   await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
@@ -255,6 +302,8 @@ await run(async () => {
   await lab('plug', 'bay7-esx', 'vmnic1');
   await operate(page);
   await foresee(page);
+  await rehearse(page);
+  await grow(page);
   await configure(page);
   await tokens(page);
 

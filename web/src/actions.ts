@@ -2,7 +2,7 @@
 import { api, answer } from './api/client';
 import type { Group, Maintenance, Mirror, Monitor, Node, Status } from './api/types';
 import type { Translate } from './i18n/text';
-import type { Action, Given } from './parts/Dialogs';
+import type { Action, Deed, Given } from './parts/Dialogs';
 
 const hour = 3_600_000_000_000; // in the nanoseconds of the API
 
@@ -14,7 +14,7 @@ function onGroup(group: string, verb: GroupVerb, to = '') {
 }
 
 // moveGroup asks where to; the nodes that are up come first.
-function place(t: Translate, g: Group, s: Status): Action['choose'] {
+function place(t: Translate, g: Group, s: Status): Deed['choose'] {
   const up = new Set((s.nodes ?? []).filter((n) => n.state === 'up').map((n) => n.name));
   const others = (g.nodes ?? []).filter((n) => n !== g.owner && up.has(n));
   return { label: t('group.moveTo'), options: [['', t('group.byPolicy')], ...others.map((n) => [n, n] as const)] };
@@ -136,8 +136,16 @@ export function nodeActions(t: Translate, n: Node): Action[] {
   return out;
 }
 
-// monitorActions are what can be done with a monitor, on all nodes or on one.
-export function monitorActions(t: Translate, m: Monitor, self: string, node = ''): Action[] {
+// monitorActions are what can be done with a monitor, on all nodes or on one. A
+// failure is rehearsed at the node that watches: of another one, there says how to
+// get to its console.
+export function monitorActions(
+  t: Translate,
+  m: Monitor,
+  self: string,
+  node = '',
+  there?: (node: string) => (() => void) | undefined,
+): Action[] {
   const on = (verb: string, where: string) => () =>
     answer(
       api.POST('/v1/monitors/{monitor}/{verb}', {
@@ -156,9 +164,14 @@ export function monitorActions(t: Translate, m: Monitor, self: string, node = ''
       label: t('monitor.rehearse'),
       need: 'operate',
       danger: node !== '',
-      sure: t('monitor.rehearse.sure', { name: m.name }),
+      sure: t('monitor.rehearse.sure', { name: m.name, node: self }),
       run: on('rehearse', self),
     });
+  } else {
+    const first = watching[0]?.node;
+    const go = first === undefined ? undefined : there?.(first);
+    if (first !== undefined && go)
+      out.push({ label: t('monitor.rehearse.there', { node: first }), need: 'operate', go });
   }
   return out;
 }
@@ -175,6 +188,7 @@ export function mirrorActions(t: Translate, m: Mirror, s: Status): Action[] {
           ...(given.choice === '' ? {} : { node: given.choice }),
           ...(given.reason === '' ? {} : { reason: given.reason }),
           ...(given.typed === '' ? {} : { confirm: given.typed }),
+          ...(given.check ? { [verb === 'resolve' ? 'no_snapshot' : 'thorough']: true } : {}),
         },
       }),
     );
@@ -184,8 +198,21 @@ export function mirrorActions(t: Translate, m: Mirror, s: Status): Action[] {
   const out: Action[] = [];
   if (m.paused) out.push({ label: t('mirror.resume'), need: 'operate', run: on('resume') });
   else {
-    out.push({ label: t('mirror.copy'), need: 'operate', run: on('copy') });
-    out.push({ label: t('mirror.verify'), need: 'operate', run: on('verify') });
+    out.push({
+      label: t('mirror.copy'),
+      need: 'operate',
+      sure: t('mirror.copy.sure', { name }),
+      check: t('mirror.copy.full'),
+      run: on('copy'),
+    });
+    out.push({
+      label: t('mirror.verify'),
+      need: 'operate',
+      sure: t('mirror.verify.sure', { name }),
+      check: t('mirror.verify.repair'),
+      run: on('verify'),
+    });
+    out.push({ label: t('mirror.grow'), need: 'operate', sure: t('mirror.grow.sure', { name }), run: on('grow') });
     out.push({
       label: t('mirror.break'),
       need: 'operate',
@@ -203,6 +230,7 @@ export function mirrorActions(t: Translate, m: Mirror, s: Status): Action[] {
       sure: t('mirror.resolve.sure', { name }),
       choose: { label: t('mirror.victim'), options: nodes },
       reason: 'needed',
+      check: t('mirror.resolve.nosnapshot'),
       type: confirm,
       run: on('resolve'),
     });
@@ -212,6 +240,7 @@ export function mirrorActions(t: Translate, m: Mirror, s: Status): Action[] {
       need: 'operate',
       sure: t('mirror.invalidate.sure', { name }),
       choose: { label: t('mirror.which'), options: nodes },
+      reason: 'wanted',
       run: on('invalidate'),
     });
   }

@@ -33,6 +33,16 @@ export function useMay(role: Role): boolean {
   return may(useShared().session.roles, role);
 }
 
+// useConsoles returns what opens the same view at the console of a node, if it has
+// one.
+export function useConsoles(): (node: string) => (() => void) | undefined {
+  const { session, live } = useShared();
+  return (node) => {
+    const there = session.elsewhere?.find((e) => e.node === node);
+    return there && (() => live.move(there));
+  };
+}
+
 // useHold keeps the page here while what is on it would be lost.
 export function useHold(on: boolean): void {
   const { live } = useShared();

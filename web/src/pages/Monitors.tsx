@@ -1,7 +1,7 @@
 import { useState } from 'react';
 import { useSearchParams } from 'react-router';
 import { monitorActions } from '../actions';
-import { useStatus } from '../context';
+import { useConsoles, useStatus } from '../context';
 import { useText } from '../i18n/context';
 import { Actions } from '../parts/Dialogs';
 import { ChoiceFilter, Filters, TextFilter } from '../parts/Filter';
@@ -14,6 +14,7 @@ const verdicts = ['bad', 'suspect', 'good', 'suspended', 'unknown'] as const;
 export default function Monitors() {
   const { t } = useText();
   const s = useStatus();
+  const there = useConsoles();
   const [search] = useSearchParams();
   const [name, setName] = useState(search.get('q') ?? '');
   const [verdict, setVerdict] = useState('');
@@ -63,7 +64,7 @@ export default function Monitors() {
           },
           {
             label: t('common.actions'),
-            cell: (m) => <Actions small of={m.name} list={monitorActions(t, m, s.node)} />,
+            cell: (m) => <Actions small of={m.name} list={monitorActions(t, m, s.node, '', there)} />,
           },
         ]}
       />

@@ -2,7 +2,7 @@ import { Alert } from '@patternfly/react-core';
 import { useMemo } from 'react';
 import { Link, useParams } from 'react-router';
 import { groupActions, maintenanceActions, monitorActions, nodeActions } from '../actions';
-import { useStatus, useView } from '../context';
+import { useConsoles, useStatus, useView } from '../context';
 import { useText } from '../i18n/context';
 import { chosen } from '../model/events';
 import { moment } from '../model/format';
@@ -19,6 +19,7 @@ export default function Node() {
   const { t } = useText();
   const { name = '' } = useParams();
   const s = useStatus();
+  const there = useConsoles();
   const { events } = useView();
   const own = useMemo(() => chosen(events, { text: '', level: '', node: name, group: '' }), [events, name]);
   const n = (s.nodes ?? []).find((x) => x.name === name);
@@ -88,7 +89,9 @@ export default function Node() {
               { label: t('monitor.text'), cell: (w) => w.text },
               {
                 label: t('common.actions'),
-                cell: (w) => <Actions small of={w.monitor.name} list={monitorActions(t, w.monitor, s.node, name)} />,
+                cell: (w) => (
+                  <Actions small of={w.monitor.name} list={monitorActions(t, w.monitor, s.node, name, there)} />
+                ),
               },
             ]}
           />

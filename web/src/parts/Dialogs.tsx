@@ -29,9 +29,19 @@ export interface Given {
   typed: string;
 }
 
-// Action is something that can be done. What it asks for first is in it; without
-// any of that it is done at once.
-export interface Action {
+export type Action = Deed | Way;
+
+// Way leads to where something can be done.
+export interface Way {
+  label: string;
+  need: Role;
+  go: () => void;
+  danger?: boolean;
+}
+
+// Deed is something that can be done. What it asks for first is in it; without any
+// of that it is done at once.
+export interface Deed {
   label: string;
   need: Role;
   run: (given: Given) => Promise<Begun>;
@@ -52,7 +62,7 @@ function useDo() {
   return doIt;
 }
 
-const asks = (a: Action) =>
+const asks = (a: Deed) =>
   a.sure !== undefined || a.choose !== undefined || a.reason !== undefined || a.type !== undefined;
 
 // Dialogs carries actions out: it asks what is to be known, says what has begun,
@@ -60,10 +70,10 @@ const asks = (a: Action) =>
 export function Dialogs({ children }: { children: ReactNode }) {
   const { t } = useText();
   const say = useToast();
-  const [open, setOpen] = useState<Action | null>(null);
+  const [open, setOpen] = useState<Deed | null>(null);
 
   const begin = useCallback(
-    async (a: Action, given: Given) => {
+    async (a: Deed, given: Given) => {
       const begun = await a.run(given);
       say({ variant: 'info', title: a.label, text: begun.text });
       if (begun.plan) void followPlan(begun.plan).then(say, () => undefined);
@@ -72,6 +82,10 @@ export function Dialogs({ children }: { children: ReactNode }) {
   );
   const start = useCallback(
     (a: Action) => {
+      if ('go' in a) {
+        a.go();
+        return;
+      }
       if (asks(a)) {
         setOpen(a);
         return;
@@ -105,9 +119,9 @@ function Ask({
   close,
   begin,
 }: {
-  action: Action;
+  action: Deed;
   close: () => void;
-  begin: (a: Action, g: Given) => Promise<void>;
+  begin: (a: Deed, g: Given) => Promise<void>;
 }) {
   const { t } = useText();
   const [given, setGiven] = useState<Given>({ ...nothing, choice: a.choose?.options[0]?.[0] ?? '' });

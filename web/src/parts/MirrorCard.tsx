@@ -4,6 +4,7 @@ import type { Mirror, MirrorCopy } from '../api/types';
 import { useStatus } from '../context';
 import { useText } from '../i18n/context';
 import { bytes, moment, span } from '../model/format';
+import { ChangedFiles } from './ChangedFiles';
 import { Actions } from './Dialogs';
 import { Facts } from './Facts';
 import { State } from './State';
@@ -69,8 +70,16 @@ function Copy({ mirror, copy: c }: { mirror: string; copy: MirrorCopy }) {
           [t('mirror.size'), c.size ? bytes(c.size) : ''],
           [t('mirror.device'), c.device],
           [t('common.since'), c.since ? moment(c.since) : ''],
+          ...(c.state === 'split'
+            ? ([
+                [t('mirror.generation'), c.generation],
+                [t('mirror.began'), c.began ? moment(c.began) : ''],
+                [t('mirror.written'), c.written ? moment(c.written) : ''],
+              ] as const)
+            : []),
         ]}
       />
+      {c.state === 'split' && <ChangedFiles mirror={mirror} node={c.node} />}
     </section>
   );
 }
