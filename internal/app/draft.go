@@ -17,9 +17,18 @@ import (
 func (d *Daemon) DraftStart(context.Context) (api.DraftStart, error) {
 	f := d.file()
 	s := api.DraftStart{Answers: draft.Of(f)}
-	_, again, refused := draft.Make(s.Answers)
-	if refused != nil {
-		return s, nil // the wizard shows what is missing
+	a := s.Answers
+	_, again, _ := draft.Make(a)
+	if again == nil { // of two nodes, the file need not say who decides
+		a.Third = api.ThirdAnswer{Kind: api.ThirdNone}
+		_, again, _ = draft.Make(a)
+	}
+	if again == nil {
+		a.Group = nil
+		_, again, _ = draft.Make(a)
+	}
+	if again == nil {
+		return s, nil
 	}
 	for _, c := range config.Diff(f, again) {
 		if c.Old != "" {
