@@ -281,7 +281,12 @@ function File({ draft }: { draft: Draft | undefined }) {
           <h3 className="step-title">{t('join.title')}</h3>
           <p>{t('join.later')}</p>
           {join.map((n) => (
-            <Commands key={n} list={[`tasuki token join --node ${n}`, ...commandsOf(n, n === witness)]} />
+            <div key={n}>
+              <p>{t('join.here', { node: status.node })}</p>
+              <Commands list={[`tasuki token join --node ${n}`]} />
+              <p>{t('join.here', { node: n })}</p>
+              <Commands list={commandsOf(n, n === witness)} />
+            </div>
           ))}
         </section>
       )}
