@@ -22,6 +22,7 @@ const (
 	statusLook   = 200 * time.Millisecond // how often it is looked for what nobody told
 	statusCosts  = 8                      // a big status is made less often: both are at least so many times as long as making it takes
 	statusAnyway = 5 * time.Second        // how often it is pushed though nothing but times has changed
+	aliveEvery   = time.Second            // a client hears at least so often that the stream lives
 	sendWithin   = 5 * time.Second        // a client that takes longer to read is cut off
 	maxStreams   = 64                     // that go on at once
 	maxBacklog   = 1000                   // events that a client can have missed, and get
@@ -51,6 +52,23 @@ type glances struct {
 	b      Backend
 	mu     sync.Mutex
 	latest *glance
+	took   [4]time.Duration // the latest ones; a ring
+	next   int              // in took
+}
+
+// cost is what making a status costs: the least of what the latest ones took. One
+// that had to wait, for the disk or for a processor, cost no more for that, and the
+// next one is wanted all the sooner.
+func (g *glances) cost(took time.Duration) time.Duration {
+	g.took[g.next] = max(took, 1) // 0 is none
+	g.next = (g.next + 1) % len(g.took)
+	least := took
+	for _, t := range g.took {
+		if t > 0 {
+			least = min(least, t)
+		}
+	}
+	return least
 }
 
 // take returns a glance that is not older than the latest news, or than the pause
@@ -83,8 +101,8 @@ func (g *glances) take(ctx context.Context) (*glance, error) {
 		return nil, fmt.Errorf("write the status: %w", err)
 	}
 	next.sum = sha256.Sum256(lasting)
-	took := time.Since(began)
-	next.pause, next.look = max(statusPause, statusCosts*took), max(statusLook, statusCosts*took)
+	cost := g.cost(time.Since(began))
+	next.pause, next.look = max(statusPause, statusCosts*cost), max(statusLook, statusCosts*cost)
 	g.latest = next
 	return next, nil
 }
@@ -105,6 +123,7 @@ type sent struct {
 	rc   *http.ResponseController
 	sum  [sha256.Size]byte
 	at   time.Time                    // of the latest status
+	said time.Time                    // when anything was sent last
 	late map[cluster.EventID]struct{} // what it got of the backlog, which may come once more
 }
 
@@ -128,6 +147,7 @@ func (c *sent) write(data []byte) error {
 	if err := c.rc.Flush(); err != nil {
 		return fmt.Errorf("write to a stream: %w", err)
 	}
+	c.said = time.Now()
 	// HTTP/2 ends a stream whose deadline passes, also while nothing is written.
 	return c.rc.SetWriteDeadline(time.Time{})
 }
@@ -143,9 +163,14 @@ func (c *sent) event(e api.Event) error {
 	return c.message(pushEvent, string(e.ID), data)
 }
 
+// status sends a glance if it is news to the client, else now and then a comment, by
+// which it sees that the node is there.
 func (c *sent) status(g *glance) error {
 	if g.sum == c.sum && time.Since(c.at) < statusAnyway {
-		return nil
+		if time.Since(c.said) < aliveEvery {
+			return nil
+		}
+		return c.write([]byte(":\n\n"))
 	}
 	c.sum, c.at = g.sum, time.Now()
 	return c.message(pushStatus, "", g.data)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,7 @@ type reader struct {
 	mu       sync.Mutex
 	header   http.Header
 	got      []pushed
+	heard    []time.Time // when anything came
 	deadline time.Time
 }
 
@@ -54,6 +56,7 @@ func (r *reader) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := pushed{at: time.Now()}
+	r.heard = append(r.heard, p.at)
 	for line := range strings.SplitSeq(string(b), "\n") {
 		key, value, _ := strings.Cut(line, ": ")
 		switch key {
@@ -152,6 +155,54 @@ func TestStatusIsPushed(t *testing.T) {
 // is pushed though nothing has changed. No look falls on its end.
 const statusRest = 1150 * time.Millisecond
 
+// slow is a daemon that takes so long for a status, and now and then for one.
+type slow struct {
+	*httpapitest.Backend
+	takes, stall atomic.Int64 // time.Duration; stall is once
+}
+
+func (s *slow) Status(ctx context.Context) (api.Status, error) {
+	<-time.After(time.Duration(s.takes.Load() + s.stall.Swap(0)))
+	return s.Backend.Status(ctx)
+}
+
+// A big status is not made all the time, but one that had to wait does not delay the
+// next.
+func TestSlowStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &slow{Backend: &httpapitest.Backend{State: groups(cluster.PhaseStarting)}}
+		var r reader
+		ctx, cancel := context.WithCancel(t.Context())
+		done := watch(ctx, httpapi.New(b, "test"), &r, "")
+		<-time.After(statusRest)
+		later := func(stall time.Duration) time.Duration {
+			b.stall.Store(int64(stall))
+			b.Change(groups("one"))
+			<-time.After(stall + time.Millisecond)
+			changed := time.Now()
+			b.Change(groups("two"))
+			<-time.After(3 * time.Second)
+			for _, p := range r.all("status") {
+				if strings.Contains(p.data, `"two"`) && !p.at.Before(changed) {
+					return p.at.Sub(changed)
+				}
+			}
+			t.Fatal("it was never pushed")
+			return 0
+		}
+		if took := later(140 * time.Millisecond); took > 100*time.Millisecond {
+			t.Errorf("a change after a stall was pushed after %s", took)
+		}
+		b.takes.Store(int64(50 * time.Millisecond))
+		<-time.After(5 * time.Second)
+		if took := later(0); took < 400*time.Millisecond {
+			t.Errorf("a status that takes 50 ms was made again after %s", took)
+		}
+		cancel()
+		<-done
+	})
+}
+
 // Nothing has happened for a while: the client sees that the stream lives.
 func TestStreamShowsThatItLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -162,6 +213,14 @@ func TestStreamShowsThatItLives(t *testing.T) {
 		<-time.After(time.Minute)
 		if n := len(r.all("status")); n < 10 || n > 13 {
 			t.Errorf("%d statuses within a minute", n)
+		}
+		for i := range len(r.heard) - 1 {
+			if silent := r.heard[i+1].Sub(r.heard[i]); silent > 1300*time.Millisecond {
+				t.Errorf("nothing was to be heard for %s", silent)
+			}
+		}
+		if n := len(r.heard); n > 75 {
+			t.Errorf("it said something %d times", n)
 		}
 		cancel()
 		<-done
