@@ -1,7 +1,10 @@
 package console_test
 
 import (
+	"fmt"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/console"
 	"github.com/tasuki-ha/tasuki/internal/httpapi"
 	"github.com/tasuki-ha/tasuki/internal/httpapi/httpapitest"
+	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
 
 // fresh is a cluster that was just made: one node, and nothing that fails over.
@@ -42,4 +46,36 @@ func TestSetup(t *testing.T) {
 		return nil
 	}
 	drive(t, "setup.mjs", "URL="+s.URL, "CONTROL="+control(t, joined), "NAME=ann", "PASSWORD="+password)
+}
+
+// A real cluster of one node becomes one of two, by what the wizard and the overview
+// show: their commands are typed on the other machine as they stand.
+func TestSetupInLab(t *testing.T) {
+	need(t)
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: CI must run the lab tests as root")
+		}
+		t.Skip("needs root: namespaces")
+	}
+	l := up(t)
+	s := demo.Reference(l, "CLP-1")
+	file, err := s.Do(t.Context(), "CLP-1", "tasuki", "config", "new", "--cluster", "VMcluster", "--node", "CLP-1=192.168.10.1,10.2.102.51")
+	must(t, err)
+	must(t, s.Cluster(t.Context(), []byte(file), func(string) {}, "CLP-1"))
+	addUser(t, l, "CLP-1", "ann")
+	from, err := l.Namespace(t.Context(), "client")
+	must(t, err)
+	typed := func(argv []string) error {
+		command := strings.Join(argv[1:], "/") // of which a token may have some
+		if !strings.HasPrefix(command, "tasuki join ") {
+			return fmt.Errorf("%q is not what joins", command)
+		}
+		if _, err := s.Do(t.Context(), argv[0], strings.Fields(command)...); err != nil {
+			return err
+		}
+		_, err := l.Service(t.Context(), argv[0], "start")
+		return err
+	}
+	drive(t, "begin.mjs", "PROXY="+proxy(t, from.DialContext), "CONTROL="+control(t, typed), "NAME=ann", "PASSWORD="+password, "URL=https://10.2.102.51:29003")
 }
