@@ -10,7 +10,7 @@ import (
 // the node that answers.
 type Outlet struct {
 	Name      string          `json:"name"`
-	Kind      string          `json:"kind"`             // journald, syslog, webhook, command
+	Kind      string          `json:"kind"`             // journald, syslog, webhook, command, otlp
 	To        string          `json:"to,omitempty"`     // where to
 	Works     bool            `json:"works"`            // the latest delivery did, or nothing had to be delivered yet
 	Since     time.Time       `json:"since,omitzero"`   // of Works

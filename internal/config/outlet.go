@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ const (
 	OutletSyslog   OutletKind = "syslog"
 	OutletWebhook  OutletKind = "webhook"
 	OutletCommand  OutletKind = "command"
+	OutletOTLP     OutletKind = "otlp"
 )
 
 // Outlet is one way by which events leave the cluster. Each of its nodes delivers
@@ -36,6 +38,7 @@ type Outlet struct {
 	Syslog  *SyslogOutlet      // set where Kind is OutletSyslog
 	Webhook *WebhookOutlet     // set where Kind is OutletWebhook
 	Command []string           // where Kind is OutletCommand: an absolute path and its arguments
+	OTLP    *OTLPOutlet        // set where Kind is OutletOTLP
 }
 
 // SyslogOutlet is where a syslog daemon listens.
@@ -53,6 +56,13 @@ type WebhookOutlet struct {
 	CA         string // a file of certificates to trust; "": those of the system
 }
 
+// OTLPOutlet is a collector of OpenTelemetry.
+type OTLPOutlet struct {
+	URL         string // of its traces: https, or http to this machine
+	HeadersFile string // lines of NAME: VALUE; "": none
+	CA          string // a file of certificates to trust; "": those of the system
+}
+
 // String returns where the outlet leads, for people.
 func (o *Outlet) String() string {
 	switch {
@@ -62,6 +72,8 @@ func (o *Outlet) String() string {
 		return o.Syslog.Network + "://" + o.Syslog.Address
 	case o.Webhook != nil:
 		return o.Webhook.URL
+	case o.OTLP != nil:
+		return o.OTLP.URL
 	}
 	return strings.Join(o.Command, " ")
 }
@@ -90,6 +102,13 @@ type rawWebhook struct {
 	CA         rawText `yaml:"ca" is:"abs" doc:"a file of certificates (PEM) that vouch for the receiver" unless:"those that the system trusts"`
 }
 
+type rawOTLP struct {
+	outletKeys
+	URL         rawText `yaml:"url" need:"true" is:"otlp" doc:"where a collector takes traces by OTLP over HTTP; without a path /v1/traces. One of this machine may be http://127.0.0.1:4318"`
+	HeadersFile rawText `yaml:"headers_file" is:"abs" doc:"a file on each node with lines of NAME: VALUE that are sent as headers, for example a key" unless:"none"`
+	CA          rawText `yaml:"ca" is:"abs" doc:"a file of certificates (PEM) that vouch for the collector" unless:"those that the system trusts"`
+}
+
 type rawCommand struct {
 	outletKeys
 	Command rawList[rawText] `yaml:"command" need:"true" range:"1..32" is:"line" doc:"a program by its absolute path, and its arguments; it reads one event as JSON and ends with 0"`
@@ -100,6 +119,7 @@ var outletKinds = []variant{
 	{string(OutletSyslog), "a syslog daemon (RFC 5424)", func() any { return new(rawSyslog) }},
 	{string(OutletWebhook), "an HTTPS server", func() any { return new(rawWebhook) }},
 	{string(OutletCommand), "a program of the administrator", func() any { return new(rawCommand) }},
+	{string(OutletOTLP), "a collector of OpenTelemetry, which gets a trace of each plan (OTLP over HTTP)", func() any { return new(rawOTLP) }},
 }
 
 // rawOutlet is one of the structs of outletKinds.
@@ -125,6 +145,8 @@ func (o *rawOutlet) keys() *outletKeys {
 		return &s.outletKeys
 	case *rawCommand:
 		return &s.outletKeys
+	case *rawOTLP:
+		return &s.outletKeys
 	}
 	return nil
 }
@@ -144,6 +166,8 @@ func (b *builder) outlet(e *entry[rawOutlet]) Outlet {
 		for _, a := range s.Command.items {
 			o.Command = append(o.Command, a.val)
 		}
+	case *rawOTLP:
+		o.OTLP = &OTLPOutlet{URL: tracesAt(s.URL.val), HeadersFile: s.HeadersFile.val, CA: s.CA.val}
 	}
 	return o
 }
@@ -166,6 +190,39 @@ func syslogAddress(to string) (network, address string) {
 		host = "[" + host + "]"
 	}
 	return network, host + ":" + cmp.Or(u.Port(), port)
+}
+
+// checkOTLP checks what the form of the address does not say.
+func (b *builder) checkOTLP(s *rawOTLP) {
+	u, err := url.Parse(s.URL.val)
+	switch {
+	case s.URL.val == "":
+	case err != nil || u.Hostname() == "":
+		b.add(s.URL.src, "write https://HOST:4318", "%q is no address of a collector", short(s.URL.val))
+	case u.User != nil:
+		b.add(s.URL.src, "write the key into a file and name it with headers_file", "the url of an outlet cannot hold a name or a password")
+	case u.Scheme == "http" && !ofThisMachine(u.Hostname()):
+		b.add(s.URL.src, "write https://HOST:4318, or send to a collector of this machine, http://127.0.0.1:4318", "traces are not sent to %s in the clear", u.Hostname())
+	case u.Scheme == "http" && s.CA.written():
+		b.add(s.CA.src, "write url: https://HOST:4318, or remove it", "certificates are for https alone")
+	}
+	if s.Level.written() && s.Level.val != string(cluster.LevelInfo) {
+		b.add(s.Level.src, "remove it", "a trace is made of all events of a plan, whatever their weight")
+	}
+}
+
+func ofThisMachine(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// tracesAt returns where a collector takes traces.
+func tracesAt(text string) string {
+	if u, err := url.Parse(text); err == nil && strings.Trim(u.Path, "/") == "" && u.Host != "" {
+		u.Path = "/v1/traces"
+		return u.String()
+	}
+	return text
 }
 
 // checkOutlets tells outlets that lead nowhere.
@@ -192,6 +249,8 @@ func (b *builder) checkOutlets() {
 			if len(s.Command.items) > 0 && s.Command.items[0].val != "" && !forms["abs"].pattern().MatchString(s.Command.items[0].val) {
 				b.add(s.Command.items[0].src, "write the program with its whole path; no shell looks for it", "%q is no absolute path", short(s.Command.items[0].val))
 			}
+		case *rawOTLP:
+			b.checkOTLP(s)
 		}
 	}
 }
@@ -241,6 +300,10 @@ func (f *File) outletSettings(top scope) {
 			s.set("ca", o.Webhook.CA)
 		case o.Command != nil:
 			s.set("command", slices.Clone(o.Command))
+		case o.OTLP != nil:
+			s.set("url", o.OTLP.URL)
+			s.set("headers_file", o.OTLP.HeadersFile)
+			s.set("ca", o.OTLP.CA)
 		}
 	}
 }

@@ -42,6 +42,7 @@ var forms = map[string]form{
 	"agent":   {compiled(`^fence_[a-z0-9_]{1,60}$`), "write the name of a program of fence-agents without its directory, for example fence_ipmilan"},
 	"syslog":  {compiled(`^(unix:///[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*|(udp|tcp|tls)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`), "write unix:///PATH, udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT, with an IPv6 address between brackets"},
 	"https":   {compiled(`^https://[^\x00-\x20#]{1,1000}$`), "write https://HOST/PATH; events are not sent in the clear"},
+	"otlp":    {compiled(`^https?://[^\x00-\x20#?]{1,1000}$`), "write https://HOST:4318, or http://127.0.0.1:4318 for a collector of this machine"},
 	"abs":     {compiled(`^(/[^/\x00-\x1f]+)+$`), "write an absolute path, without a slash at its end"},
 }
 
@@ -63,7 +64,7 @@ func short(text string) string {
 	return text
 }
 
-var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path", "agent": "fence agent", "syslog": "place where a syslog daemon listens", "https": "address of an HTTPS server", "options": "list of mount options"}
+var formNames = map[string]string{"name": "name", "device": "interface", "line": "short text", "path": "path", "abs": "absolute path", "agent": "fence agent", "syslog": "place where a syslog daemon listens", "https": "address of an HTTPS server", "otlp": "address of a collector", "options": "list of mount options"}
 
 // scalar returns the text of a single value, or tells that it is none.
 func (d *decoder) scalar(n *yaml.Node, f field, want string) (string, bool) {

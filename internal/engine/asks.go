@@ -220,12 +220,16 @@ func (m *Machine) decideAgain() bool {
 	return !same
 }
 
+// FieldSilent is the field of the event that a node is silent: for how many
+// milliseconds it was not heard.
+const FieldSilent = "silent_ms"
+
 // announce writes the line that is the cause of what the declaration of a dead
 // node leads to.
 func (m *Machine) announce(cmds []state.Command) {
 	for _, c := range cmds {
 		if c.Node != nil && c.Node.State == cluster.NodeDown && c.Node.Cause == "" {
-			c.Node.Cause = m.event(cluster.LevelError, "nm", "node-silent", "", map[string]string{"node": string(c.Node.Name)},
+			c.Node.Cause = m.event(cluster.LevelError, "nm", "node-silent", "", map[string]string{"node": string(c.Node.Name), FieldSilent: took(m.seen(c.Node.Name).Silent)},
 				"Node %s has been %s.", c.Node.Name, c.Node.Why)
 		}
 	}

@@ -25,6 +25,8 @@ type Journal interface {
 	Since(origin cluster.NodeName, seq uint64, limit int) []api.Event
 	Pick(ranges []journal.Range, limit int) []api.Event
 	Behind(origin cluster.NodeName, seq uint64) (held int, floor uint64)
+	Query(f journal.Filter) []api.Event
+	Chain(id cluster.EventID) []api.Event
 	Subscribe(ctx context.Context) <-chan journal.Update
 }
 
@@ -62,7 +64,7 @@ type waits struct {
 
 // New returns outlets that are none before Follow.
 func New(o Options) *Outlets {
-	return &Outlets{o: o, make: newSink, wait: waits{first: 500 * time.Millisecond, most: time.Minute, save: time.Second, tell: time.Minute, again: 10 * time.Minute}}
+	return &Outlets{o: o, make: func(c config.Outlet) sink { return newSink(c, o.Journal) }, wait: waits{first: 500 * time.Millisecond, most: time.Minute, save: time.Second, tell: time.Minute, again: 10 * time.Minute}}
 }
 
 // Follow lets the outlets be those of the cluster file, until ctx ends. One that

@@ -151,7 +151,7 @@ func (p *pump) take(ctx context.Context, e *api.Event) bool {
 	if err != nil {
 		return true // the journal holds none
 	}
-	if !heavy(e.Level, p.c.Level) {
+	if choosy, is := p.sink.(chooser); !heavy(e.Level, p.c.Level) || is && !choosy.wants(e) {
 		p.passed(ctx, seq, nil)
 		return true
 	}
@@ -185,8 +185,8 @@ type outcome struct {
 	err error // nil: it was taken
 }
 
-// passed notes that an event is done with; o is nil of one that is not heavy
-// enough.
+// passed notes that an event is done with; o is nil of one that is not for this
+// outlet.
 func (p *pump) passed(ctx context.Context, seq uint64, o *outcome) {
 	p.mu.Lock()
 	p.cur.pass(seq)

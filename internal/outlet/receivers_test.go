@@ -641,7 +641,7 @@ func TestCommandOfOthers(t *testing.T) {
 
 // An outlet of a kind that this version does not know says so.
 func TestUnknownKind(t *testing.T) {
-	s := newSink(config.Outlet{Kind: "pigeon"})
+	s := newSink(config.Outlet{Kind: "pigeon"}, nil)
 	if err := s.deliver(t.Context(), &Delivery{}); err == nil || !strings.Contains(err.Error(), "pigeon") {
 		t.Error(err)
 	}
@@ -662,8 +662,10 @@ func TestDocs(t *testing.T) {
 		}
 		return begins + text
 	}
-	if _, errs := config.Parse("f", []byte("cluster: c\nnodes: {a: {addresses: [192.0.2.1]}}\n"+block("yaml", "outlets:"))); len(errs) > 0 {
-		t.Error(errs)
+	for _, begins := range []string{"outlets:\n  journal:", "outlets:\n  traces:"} {
+		if _, errs := config.Parse("f", []byte("cluster: c\nnodes: {a: {addresses: [192.0.2.1]}}\n"+block("yaml", begins))); len(errs) > 0 {
+			t.Error(errs)
+		}
 	}
 	var d Delivery
 	in := json.NewDecoder(strings.NewReader(block("json", "{")))

@@ -45,10 +45,13 @@ type sink interface {
 	close()
 }
 
+// chooser is a sink that does not take every event.
+type chooser interface{ wants(e *api.Event) bool }
+
 // errRefused is said of an event that the receiver understood and does not want.
 var errRefused = errors.New("the receiver refuses the event for good")
 
-func newSink(c config.Outlet) sink {
+func newSink(c config.Outlet, j Journal) sink {
 	switch c.Kind {
 	case config.OutletJournald:
 		return &journald{}
@@ -58,6 +61,8 @@ func newSink(c config.Outlet) sink {
 		return &webhook{c: c}
 	case config.OutletCommand:
 		return &command{argv: c.Command}
+	case config.OutletOTLP:
+		return &otlp{c: c, journal: j}
 	}
 	return unknown{kind: c.Kind}
 }
