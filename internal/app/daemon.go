@@ -104,7 +104,7 @@ type Daemon struct {
 	looking   chan struct{}             // capacity maxSwitching: looks at it
 	passed    chan struct{}             // capacity 1: the engine has made a step
 	foreseer  *foreseer
-	drafter   *foreseer // apart: the set-up wizard waits for no simulation
+	drafter   *foreseer         // apart: the set-up wizard waits for no simulation
 	guard     atomic.Int64      // engine.Effects.Guard
 	newFile   chan *config.File // capacity 1: the latest wins
 	inbox     chan gossipIn     // events of other nodes, which may wait for the disk

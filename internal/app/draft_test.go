@@ -56,7 +56,7 @@ groups:
 		t.Errorf("%+v, %v", s, err)
 	}
 	lost := strings.Join(s.Lost, " ")
-	if !strings.Contains(lost, "timing") || !strings.Contains(lost, "groups.mail") || strings.Contains(lost, "groups.web") {
+	if !strings.Contains(lost, "timing") || !strings.Contains(lost, "groups.mail") || strings.Contains(lost, "groups.web") || strings.Contains(lost, "userw") {
 		t.Error(lost)
 	}
 	for what, with := range map[string]string{

@@ -98,7 +98,11 @@ func makesGoodFile(t *testing.T, a api.Answers) {
 	if strings.Contains(text, "\t") || !strings.HasPrefix(text, "# ") {
 		t.Error(text)
 	}
-	again, _, refused := draft.Make(draft.Of(f))
+	back := draft.Of(f)
+	if a.Third.Kind == api.ThirdFence && !reflect.DeepEqual(back.Third.Fences, a.Third.Fences) {
+		t.Errorf("fences %v from\n%s", back.Third.Fences, text)
+	}
+	again, _, refused := draft.Make(back)
 	if refused != nil {
 		t.Errorf("%v from\n%s", refused, text)
 	}
@@ -125,6 +129,22 @@ func expected(a api.Answers, what string) bool {
 		}
 	}
 	return false
+}
+
+// A word that YAML has another meaning for is a name like any other.
+func TestWordsOfYAML(t *testing.T) {
+	for _, word := range []string{"null", "Null", "true", "no", "10", "1e3", "0x10", "2001-01-01", ".inf"} {
+		a := good()
+		a.Nodes[0].Name = strings.TrimPrefix(word, ".")
+		a.Third = api.ThirdAnswer{Kind: api.ThirdFence, Fences: []api.FenceAnswer{
+			{Node: a.Nodes[0].Name, Agent: "fence_a", Options: map[string]string{"ip": word}}, {Node: "n2", Agent: "fence_a"}}}
+		text, f, refused := draft.Make(a)
+		if refused != nil {
+			t.Errorf("%s: %v", word, refused)
+		} else if got := draft.Of(f); got.Nodes[0].Name != a.Nodes[0].Name || got.Third.Fences[0].Options["ip"] != word {
+			t.Errorf("%s: %+v from\n%s", word, got, text)
+		}
+	}
 }
 
 // The answers of examples/minimal.yaml make a file as people write it.
@@ -216,6 +236,7 @@ func defects() []defect {
 		{"nodes[0].addresses", "no address", func(a *api.Answers) { a.Nodes[0].Addresses = nil }},
 		{"nodes[1].addresses[0]", "10.0.0.256", func(a *api.Answers) { a.Nodes[1].Addresses[0] = "10.0.0.256" }},
 		{"nodes[1].addresses[0]", "it is the address of node n1", func(a *api.Answers) { a.Nodes[1].Addresses[0] = "192.168.10.1" }},
+		{"nodes[1].addresses[0]", `"x"`, func(a *api.Answers) { a.Nodes[1] = api.NodeAnswer{Name: "bééé", Addresses: []string{"x"}} }},
 		{"nodes[1].addresses[0]", "different families", func(a *api.Answers) { a.Nodes[1].Addresses[0] = "fd00::2" }},
 		{"third.kind", "two nodes alone", func(a *api.Answers) { a.Third = api.ThirdAnswer{} }},
 		{"third.kind", `"quorum" is no third thing`, func(a *api.Answers) { a.Third.Kind = "quorum" }},
