@@ -6,6 +6,11 @@ import { join } from 'node:path';
 import { AxeBuilder } from '@axe-core/playwright';
 import { chromium } from 'playwright-core';
 
+// measure says whether figures count. Where tests run beside others they do not, and
+// everything may take longer.
+export const measure = process.env.MEASURE !== '';
+const patience = measure ? 15_000 : 60_000;
+
 const out = process.env.OUT ?? 'out';
 mkdirSync(out, { recursive: true });
 
@@ -31,7 +36,7 @@ const complaints = [];
 export async function open(options = {}, expected = []) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: 'en-GB', ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(patience);
   const told = (text) => {
     if (!expected.some((re) => re.test(text))) complaints.push(text);
   };

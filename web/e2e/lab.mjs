@@ -1,9 +1,11 @@
 // The reference scenario, seen and driven through the console.
-import { accessible, expect, lab, open, run, shot, signIn, step } from './browser.mjs';
+import { accessible, expect, lab, measure, open, run, shot, signIn, step } from './browser.mjs';
 
 const first = process.env.FIRST; // the console of the node where the group is
 const second = process.env.SECOND;
 const within = 300; // milliseconds from an event to the screen, in the middle of what is measured
+const moves = 4500; // milliseconds from the loss of a node to the same view at another one
+const figures = []; // what was measured, and the most that it may be
 const larger = '288'; // MiB of the data devices, that had less
 const delays = [];
 
@@ -39,22 +41,28 @@ const row = (page, text) => page.locator('tr[data-key="failover"]', { hasText: t
 const press = (scope, name) => scope.getByRole('button', { name, exact: true }).first().click();
 
 async function moveOn(page) {
+  let pulled;
   await step('watch the group move when the cable is pulled', async () => {
     await row(page, /Online.*CLP-1/).waitFor();
     await watch(page, 'tr[data-key="failover"]');
     await lab('pull', 'bay7-esx', 'vmnic1');
+    pulled = Date.now();
     await row(page, /Online.*CLP-2/).waitFor();
   });
   await shown(page, 'group-start-done', /Online.*CLP-2/);
   await shot(page, 'moved');
+  return pulled;
 }
 
-async function goOn(page) {
+async function goOn(page, pulled) {
   await step('the page of the node that is cut off goes on at the other one', async () => {
     await page.waitForURL(`${second}/groups/failover`);
     await page.getByText('This is CLP-2 now').waitFor();
     await page.getByRole('heading', { name: 'failover', level: 1 }).waitFor();
   });
+  const took = Date.now() - pulled;
+  console.log(`           it is there ${took} ms after the cable was pulled`);
+  figures.push([took, moves, 'the page was at the other node']);
   await shot(page, 'moved-on');
 }
 
@@ -296,8 +304,7 @@ await run(async () => {
   await signIn(other, `${first}/groups/failover`);
   await other.getByRole('heading', { name: 'failover', level: 1 }).waitFor();
 
-  await moveOn(page);
-  await goOn(other);
+  await goOn(other, await moveOn(page));
   await report(page);
   await lab('plug', 'bay7-esx', 'vmnic1');
   await operate(page);
@@ -335,7 +342,13 @@ await run(async () => {
   await accessible(dark, 'dark, in Japanese');
   await look(dark, 'dark', ['groups/failover', 'config', 'users', 'whatif?kill=CLP-1'], true);
 
-  const middle = delays.sort((a, b) => a - b)[Math.floor(delays.length / 2)];
-  console.log(`           in the middle ${middle} ms`);
-  expect(middle <= within, `changes were on the screen after ${middle} ms, more than ${within}`);
+  figures.push([
+    delays.sort((a, b) => a - b)[Math.floor(delays.length / 2)],
+    within,
+    'in the middle, a change was on the screen',
+  ]);
+  for (const [took, most, what] of figures) {
+    console.log(`           ${what} after ${took} ms, of ${most}`);
+    expect(!measure || took <= most, `${what} after ${took} ms, more than ${most}`);
+  }
 });

@@ -1,6 +1,6 @@
 // A big cluster: how long the first paint takes, what goes over the wire, and
 // whether everything can be found.
-import { accessible, expect, open, run, shot, signIn, step } from './browser.mjs';
+import { accessible, expect, measure, open, run, shot, signIn, step } from './browser.mjs';
 
 await run(async () => {
   const page = await open();
@@ -27,7 +27,7 @@ await run(async () => {
         `           first paint ${paint.toFixed(0)} ms, all there ${whole.toFixed(0)} ms, ${(wire / 1024).toFixed(0)} KiB with the data`,
       );
     }
-    expect(painted < 1000, `the first paint took ${painted} ms`);
+    expect(!measure || painted < 1000, `the first paint took ${painted} ms`);
     expect((await page.locator('.picture a').count()) === 32, 'a node is missing in the picture');
   });
   await shot(page, 'many-overview');

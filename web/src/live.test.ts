@@ -52,6 +52,10 @@ class Cluster {
     this.streams.at(-1)?.enqueue(new TextEncoder().encode(`event: ${kind}\ndata: ${JSON.stringify(data)}\n\n`));
   }
 
+  comment(): void {
+    this.streams.at(-1)?.enqueue(new TextEncoder().encode(':\n\n'));
+  }
+
   cut(): void {
     this.streams.at(-1)?.error(new Error('cut'));
   }
@@ -118,6 +122,31 @@ test('a silent node that answers when it is asked is no trouble', async () => {
   await pass(20_000);
   expect(live.snapshot().connection).toBe('live');
   expect(cluster.asked.filter((a) => a === '/v1/stream')).toHaveLength(1);
+});
+
+test('a node is gone within three seconds after it was last heard, and not before two', async () => {
+  for (let i = 0; i < 5; i++) {
+    cluster.comment();
+    await pass(1000);
+  }
+  expect(cluster.asked.filter((a) => a === '/ping')).toEqual([]);
+  cluster.comment();
+  cluster.own = false;
+  cluster.other = true;
+  await pass(2000);
+  expect(moved).toEqual([]);
+  await pass(1100);
+  expect(moved[0]).toBe('B a-ticket');
+});
+
+test('one question that is answered late is no trouble, nor is a stream that goes on', async () => {
+  cluster.comment();
+  cluster.own = false;
+  await pass(1900); // both questions have been asked
+  cluster.comment();
+  await pass(2000);
+  expect(live.snapshot().connection).not.toBe('gone');
+  expect(moved).toEqual([]);
 });
 
 test('a stream that breaks is begun again, from the event that came last', async () => {

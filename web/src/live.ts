@@ -2,11 +2,14 @@ import { asProblem, own, Problem } from './api/client';
 import type { Elsewhere, Event, Status } from './api/types';
 import { Reader } from './model/sse';
 
-// How soon it is noticed that a node is gone: it is asked when it has been silent
-// for a while, and is gone when it leaves two questions unanswered.
-const silent = 2000;
-const within = 1500;
+// How soon it is noticed that a node is gone, in milliseconds. Its stream says
+// something every second; when it has been silent for longer the node is asked, and is
+// gone when it leaves two questions unanswered. Two, because a packet gets lost; and
+// no sooner, because a page that moves without need costs more than a second.
+const silent = 1300;
+const within = 1000;
 const again = 500;
+const look = 250; // how often it is looked whether it is silent
 const ticketEvery = 120_000;
 const kept = 1000; // events
 
@@ -37,7 +40,6 @@ export class Live {
   private latest = ''; // the id of the event that came last
   private tickets: ReturnType<typeof setInterval> | undefined;
   private ticket: string | null = null;
-  private missed = 0; // questions in a row that the node has not answered
   private holds = 0;
 
   constructor(private readonly hooks: Hooks) {}
@@ -57,6 +59,10 @@ export class Live {
   stop(): void {
     this.end.abort();
     clearInterval(this.tickets);
+  }
+
+  private ended(): boolean {
+    return this.end.signal.aborted;
   }
 
   // hold keeps the page at this node, because something on it would be lost, until
@@ -88,8 +94,8 @@ export class Live {
   }
 
   private async run(): Promise<void> {
-    while (!this.end.signal.aborted) {
-      if (this.missed === 0) {
+    while (!this.ended()) {
+      if (this.view.connection !== 'gone') {
         try {
           await this.follow();
         } catch (e) {
@@ -100,17 +106,12 @@ export class Live {
             return;
           }
         }
+        if (this.ended()) return;
         if (this.view.connection === 'live') this.change({ connection: 'connecting' });
       }
-      const asked = this.answers('/ping', 'same-origin');
-      if (this.missed >= 2) await this.look(); // meanwhile
-      if (await asked) this.missed = 0;
-      else if (++this.missed === 2) {
-        this.change({ connection: 'gone', other: null });
-        await this.look();
-      }
-      if (this.missed === 0 && this.view.connection === 'gone') this.change({ connection: 'connecting', other: null });
-      await new Promise((done) => setTimeout(done, again));
+      if (!(await this.lost()) && this.view.connection === 'gone')
+        this.change({ connection: 'connecting', other: null });
+      await pause(again);
     }
   }
 
@@ -136,18 +137,16 @@ export class Live {
     this.end.signal.addEventListener('abort', stop);
     let heard = Date.now();
     let asking = false;
+    const isSilent = () => Date.now() - heard >= silent;
     const watch = setInterval(() => {
-      if (asking || Date.now() - heard < silent) return;
+      if (asking || !isSilent()) return;
       asking = true;
-      void this.answers('/ping', 'same-origin').then((yes) => {
+      void this.lost(isSilent).then((lost) => {
         asking = false;
-        if (yes) heard = Date.now();
-        else {
-          this.missed = 1;
-          stop();
-        }
+        if (lost) stop();
+        else heard = Date.now();
       });
-    }, again);
+    }, look);
     try {
       const r = await fetch(`/v1/stream?after=${encodeURIComponent(this.latest)}`, { signal: cut.signal });
       if (!r.ok || !r.body) throw await refusal(r);
@@ -193,20 +192,52 @@ export class Live {
     this.change({ events: all });
   }
 
-  // look asks all other nodes and goes on at the first that answers.
-  private async look(): Promise<void> {
+  // lost says whether the node leaves two questions unanswered, and is silent all the
+  // while. The others are asked meanwhile, so that the page can go on at once.
+  private async lost(isSilent = () => true): Promise<boolean> {
+    const known = this.view.connection === 'gone';
+    const other = this.find();
+    if (known) void other.then((o) => this.goOn(o));
+    if (!(await this.unanswered()) || !isSilent() || this.ended()) return false;
+    if (!known) {
+      this.change({ connection: 'gone', other: null });
+      this.goOn(await other);
+    }
+    return true;
+  }
+
+  // unanswered asks twice, the second time before the first has run out.
+  private async unanswered(): Promise<boolean> {
+    const ask = async (after: number) => {
+      await pause(after);
+      if (!(await this.answers('/ping', 'same-origin'))) throw new Error('silent');
+    };
     try {
-      const other = await Promise.any(
+      await Promise.any([ask(0), ask(again)]);
+      return false;
+    } catch {
+      return true;
+    }
+  }
+
+  // find returns the first of all other nodes that answers, if one does.
+  private async find(): Promise<Elsewhere | null> {
+    try {
+      return await Promise.any(
         this.hooks.elsewhere().map(async (e) => {
           if (!(await this.answers(`${e.origin}/ping`, 'no-cors'))) throw new Error('silent');
           return e;
         }),
       );
-      this.change({ other });
-      if (this.holds === 0) this.move(other);
     } catch {
-      // Nobody answers: the next round asks again.
+      return null; // the next round asks again
     }
+  }
+
+  private goOn(other: Elsewhere | null): void {
+    if (!other || this.ended()) return;
+    this.change({ other });
+    if (this.holds === 0) this.move(other);
   }
 
   // answers says whether a node answers in time. Of another node's answer no more
@@ -221,6 +252,8 @@ export class Live {
     }
   }
 }
+
+const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
 async function refusal(r: Response): Promise<Problem> {
   const body = (await r.json().catch(() => null)) as { code?: string; detail?: string; hint?: string } | null;
