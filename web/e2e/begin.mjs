@@ -30,6 +30,7 @@ await run(async () => {
     await page.getByRole('row', { name: /set-up wizard/ }).waitFor();
     expect((await page.getByText('The file can be applied.').count()) === 0, 'what is in force is to be applied again');
   });
+  await page.getByText('Not seen yet: CLP-2').waitFor(); // here too, because here it was applied
   await page.getByRole('link', { name: 'Overview', exact: true }).click();
   await step('the other machine joins with the command that is shown', async () => {
     await page.getByRole('button', { name: 'Make a token for CLP-2' }).click();

@@ -12,6 +12,7 @@ import { offsetOf, problemsOf, type FileProblem } from '../model/problems';
 import { Actions } from '../parts/Dialogs';
 import { Editor } from '../parts/Editor';
 import { Foreseen } from '../parts/Foreseen';
+import { Joining } from '../parts/Joining';
 import { Loading } from '../parts/Loading';
 import { Table } from '../parts/Table';
 import { Trouble } from '../parts/Trouble';
@@ -117,6 +118,7 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
           </Button>
         </Alert>
       )}
+      {!changed && <Joining />}
       <div className="editing">
         <Part title={t('config.text')}>
           <Editor

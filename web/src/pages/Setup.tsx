@@ -31,7 +31,8 @@ const mostLost = 8; // that are listed
 
 const asking = (answers: Answers) => ({
   queryKey: ['draft', JSON.stringify(answers)],
-  queryFn: () => answer(api.POST('/v1/config/draft', { body: answers })),
+  // Who types on takes back what he asked: the daemon answers one at a time.
+  queryFn: ({ signal }: { signal: AbortSignal }) => answer(api.POST('/v1/config/draft', { body: answers, signal })),
   retry: false,
   staleTime: 60_000,
 });
