@@ -17,7 +17,7 @@ import (
 // process's own.
 const (
 	foreseeWithin = time.Minute // with the time that it waits for the one before
-	foreseeHeap   = "GOMEMLIMIT=768MiB"
+	foreseeHeap   = "GOMEMLIMIT=512MiB"
 	foreseeAnswer = 32 << 20 // bytes
 )
 

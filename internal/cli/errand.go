@@ -12,7 +12,7 @@ import (
 
 // mostMemory is what the answer to a question may take, in bytes: several times what
 // it takes of the largest cluster.
-const mostMemory = 2 << 30
+const mostMemory = 1 << 30
 
 // errand answers a question that a daemon was asked, in a process of its own: what
 // the daemon knows comes on standard input, the answer goes to standard output.
