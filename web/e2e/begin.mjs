@@ -42,5 +42,21 @@ await run(async () => {
     await page.getByText('One more fault can be survived').waitFor();
   });
   await shot(page, 'begin-end');
+  await step('asked again, the wizard knows the answers', async () => {
+    await page.getByRole('link', { name: 'Configuration', exact: true }).click();
+    expect(
+      (await page.getByText('Nothing has been changed.').count()) === 1,
+      'the editor has the text of the wizard still',
+    );
+    await page.getByRole('link', { name: 'Set-up wizard' }).click();
+    await page.getByRole('heading', { level: 2, name: 'Step 1 of 4: Nodes' }).waitFor();
+    expect((await page.getByLabel('Name', { exact: true }).last().inputValue()) === 'CLP-2', 'CLP-2 is not there');
+    expect((await page.getByText('It would be gone').count()) === 0, 'something of its own file would be gone');
+    await next();
+    await page.locator('th.chosen', { hasText: 'Ping targets' }).waitFor();
+    await next();
+    expect((await page.getByLabel('Name of the group').inputValue()) === 'failover', 'the group is not there');
+    await page.getByRole('link', { name: 'Overview', exact: true }).click();
+  });
   await accessible(page, 'a cluster that was set up');
 });

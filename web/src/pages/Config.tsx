@@ -1,7 +1,7 @@
 import { Alert, Button, TextInput } from '@patternfly/react-core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState } from 'react';
-import { Link, useLocation } from 'react-router';
+import { Link, useLocation, useNavigate } from 'react-router';
 import { api, answer, asProblem, type Problem } from '../api/client';
 import type { ConfigPlan, ConfigVersion } from '../api/types';
 import { useHold, useStatus } from '../context';
@@ -57,6 +57,10 @@ function Editing({ inForce }: { inForce: ConfigVersion & { text: string } }) {
 
   // What nobody has touched follows the version in force.
   const untouched = useRef(given === undefined);
+  const navigate = useNavigate();
+  useEffect(() => {
+    if (given !== undefined) void navigate('/config', { replace: true }); // else it would come back with a reload
+  }, [given, navigate]);
   useEffect(() => {
     if (untouched.current) setDraft({ text: inForce.text, base: inForce.version, note: '' });
   }, [inForce]);
