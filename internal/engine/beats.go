@@ -494,12 +494,18 @@ func (m *Machine) leaseOver(n cluster.NodeName) bool {
 }
 
 // yieldLead hands leadership to a voter that hears all that we hear, and a
-// voter that we do not: decisions must reach as many as possible.
+// voter that we do not: decisions must reach as many as possible. Who was elected and
+// has found his own removal in the log hands it to anybody: consensus takes no
+// proposal of one that is no member, and he is let in again by another leader only.
 func (m *Machine) yieldLead() {
 	if m.now < m.nextYield {
 		return
 	}
 	m.nextYield = m.now.Add(m.electionTimeout())
+	if !m.isVoter() {
+		m.raft.TransferLeader(m.successor())
+		return
+	}
 	voters := m.voters()
 	for _, v := range voters {
 		if v == m.self || !m.member(v) {
