@@ -35,8 +35,8 @@ type mirrorVerb struct {
 
 var mirrorVerbs = []mirrorVerb{
 	{verbOf: verbOf{"break", "Copy nothing until the mirror is resumed", `Break the mirror: nothing is copied to the other node any more, not even by itself
-after a loss, until it is resumed. Two copies that are in sync stay so until one is
-lost; from then on the other one is out of date and cannot take over.`, `  tasuki mirror break md --reason "the interconnect is replaced"`}, reason: true},
+after a loss, until it is resumed. The active copy goes on; the other one counts as
+out of date from then on and cannot take over.`, `  tasuki mirror break md --reason "the interconnect is replaced"`}, reason: true},
 	{verbOf: verbOf{"resume", "Copy by itself again", `End tasuki mirror break: the other copy is brought up to date.`, "  tasuki mirror resume md"}},
 	{verbOf: verbOf{"copy", "Bring the other copy up to date now", `Copy what differs from the active copy to the other one, or everything. Without
 this it happens by itself as soon as both see each other.`, "  tasuki mirror copy md\n  tasuki mirror copy md --full"},

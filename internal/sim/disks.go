@@ -323,6 +323,9 @@ func (d *mirrorDisk) start(i int, op engine.Operation, done func(string)) {
 	}
 	peer := d.nodes[1-i].name
 	force := is.Forced != nil && is.Forced.Node == d.nodes[i].name && !is.Has(peer)
+	if is.Has(d.nodes[i].name) {
+		h.Counted()
+	}
 	lacks := !force && !d.forks && len(is.InSync) > 0 && h.Lacks()
 	d.starts[i], d.epoch[i] = done, d.number(i, op.Epoch)
 	var err error

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,6 +213,36 @@ func TestMirrorFaults(t *testing.T) {
 			return
 		}
 	}
+	written(t, s, w, begun)
+}
+
+// A mirror that an operator breaks goes on with one copy, also when the other node
+// comes back, until it is resumed.
+func TestMirrorBroken(t *testing.T) {
+	s, w := mirrored(t, mirrorFile)
+	begun := time.Now()
+	active := string(s.Active(t.Context(), "n1"))
+	standby := other(cluster.NodeName(active))
+	alone := func() {
+		t.Helper()
+		must(t, s.Until(t.Context(), "only the active copy counts", func() (bool, error) {
+			st, err := s.Status(t.Context(), active)
+			return err == nil && len(st.Mirrors) == 1 && st.Mirrors[0].Paused != nil && slices.Equal(st.Mirrors[0].InSync, []cluster.NodeName{cluster.NodeName(active)}), nil
+		}))
+		goesOn(t, w)
+	}
+	do(t, s, standby, "tasuki", "mirror", "break", "md", "--reason", "the interconnect is replaced")
+	alone()
+	for _, verb := range []string{"stop", "start"} {
+		_, err := s.Lab.Service(t.Context(), standby, verb)
+		must(t, err)
+	}
+	told(t, s, active, "node-up", standby+" is up: its daemon has started anew")
+	alone()
+	if code, text := fails(t, s, active, "tasuki", "group", "move", "g", "--to", standby); code != 1 || !strings.Contains(text, "out of date") {
+		t.Errorf("%d %s", code, text)
+	}
+	do(t, s, standby, "tasuki", "mirror", "resume", "md")
 	written(t, s, w, begun)
 }
 

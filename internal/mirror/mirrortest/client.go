@@ -283,6 +283,21 @@ func (h *Host) Joined() {
 	}
 }
 
+// Counted notes that the cluster lets the copy of a host become active. What it has
+// durably of what the other one has promised it promises too: that one may have
+// copied it there, and ended before it was told that this copy counts.
+func (h *Host) Counted() {
+	for _, s := range h.p.slots {
+		mine, theirs := s.firm[h.N], s.firm[1-h.N]
+		for i := range s.cells {
+			v := h.disk.firm[s.off/Cell+int64(i)].v
+			if h.p.writes[v].complete >= theirs[i] {
+				mine[i] = max(mine[i], theirs[i])
+			}
+		}
+	}
+}
+
 // latest returns the writes that a flush may be about.
 func (p *Pair) latest() []*written { return p.writes[max(0, len(p.writes)-400):] }
 

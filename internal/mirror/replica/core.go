@@ -716,17 +716,23 @@ func (c *Core) raiseEpoch(e uint64) {
 // now. Frames of an earlier one are refused from here on.
 func (c *Core) Assigned(epoch uint64) { c.raiseEpoch(epoch) }
 
-// Ordered takes an operator's words: which copy is given up, and whether copying
-// is paused.
+// Ordered takes an operator's words: which copy is given up, and whether the mirror
+// is broken: nothing is copied to the other copy, which does not count any more.
 func (c *Core) Ordered(victim Side, paused bool) {
 	c.opt.Victim, c.opt.Paused = victim, paused
-	if paused && c.phase >= asked && c.phase < joined {
-		c.hangUp("copying was paused by an operator")
+	switch {
+	case !paused:
+	case c.phase == joined: // every write goes there until the cluster has agreed
+		c.outOf(byOrder)
+	case c.phase >= asked:
+		c.hangUp(byOrder)
 	}
 	if c.phase == greeted {
 		c.considerCopy()
 	}
 }
+
+const byOrder = "an operator has broken the mirror"
 
 // Wish returns the wish that stands; nil if there is none.
 func (c *Core) Wish() *Ask { return c.ask }

@@ -40,12 +40,16 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 	c.relation = rel
 	switch rel {
 	case Equal:
-		if !c.set.Peer {
+		switch {
+		case c.set.Peer:
+			c.joinAs("nothing differs")
+		case c.opt.Paused:
+			c.phase = greeted
+			c.considerCopy()
+		default:
 			c.phase = settling
 			c.finishCopy()
-			return
 		}
-		c.joinAs("nothing differs")
 	case Behind, Foreign:
 		c.phase = greeted
 		c.considerCopy()
@@ -120,7 +124,7 @@ func (c *Core) victim(h *wire.Hello) Side {
 func (c *Core) considerCopy() {
 	switch {
 	case c.opt.Paused:
-		c.outOf("the two copies differ, and copying is paused")
+		c.outOf(byOrder)
 	case c.shared:
 		c.outOf("it lacks what was written here")
 	default:
@@ -358,10 +362,13 @@ func (c *Core) joinAs(why string) {
 			c.send(io)
 		}
 	}
-	if c.ask != nil && !c.ask.Peer {
+	c.notice("info", "mirror-disk-in-sync", "Both copies are equal, and every write goes to both: %s.", why)
+	switch {
+	case c.opt.Paused:
+		c.outOf(byOrder)
+	case c.ask != nil && !c.ask.Peer:
 		c.wish(Set{Self: true, Peer: true}, "the other copy is back, and nothing differs")
 	}
-	c.notice("info", "mirror-disk-in-sync", "Both copies are equal, and every write goes to both: %s.", why)
 }
 
 // adopt makes this copy what the active one is; c.hello is its greeting.

@@ -412,3 +412,27 @@ func TestDiskProvesItself(t *testing.T) {
 		check(t, w)
 	}
 }
+
+// A mirror that an operator has broken stays so: the other copy does not count, gets
+// nothing, and is brought up to date when it is resumed.
+func TestBroken(t *testing.T) {
+	w := pairOf(t, usual)
+	a := w.Hosts[0]
+	order := func(paused bool) { a.Do(func() { a.Core.Ordered(replica.Neither, paused) }) }
+	order(true)
+	w.run(3 * time.Second)
+	for range 2 {
+		s := a.Core.Status()
+		if s.Set.Peer || s.Phase == "joined" || s.Marked == 0 {
+			t.Fatalf("%+v", s)
+		}
+		w.Hosts[1].Stop(true)
+		w.Hosts[1].Start(replica.Standby, 0)
+		w.run(3 * time.Second)
+	}
+	order(false)
+	w.run(8 * time.Second)
+	w.expectInSync()
+	w.expectEqual()
+	check(t, w)
+}
