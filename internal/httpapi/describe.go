@@ -63,6 +63,46 @@ func (r right) describe(op *huma.Operation) {
 	}
 }
 
+// letAnswersGrow has the description say of answers that they may have fields which it
+// does not name: a later version adds some, and clients of some generators refuse what
+// they are told cannot be there. What is asked with is checked to the letter; events,
+// which other clusters hand on, are not.
+func letAnswersGrow(doc *huma.OpenAPI) {
+	asked := map[*huma.Schema]bool{}
+	var ask func(s *huma.Schema)
+	ask = func(s *huma.Schema) {
+		if s != nil && s.Ref != "" {
+			s = doc.Components.Schemas.SchemaFromRef(s.Ref)
+		}
+		if s == nil || asked[s] {
+			return
+		}
+		asked[s] = true
+		ask(s.Items)
+		for _, p := range s.Properties {
+			ask(p)
+		}
+		if more, is := s.AdditionalProperties.(*huma.Schema); is {
+			ask(more)
+		}
+	}
+	for _, path := range doc.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Put, path.Post, path.Delete, path.Patch} {
+			if op == nil || op.RequestBody == nil {
+				continue
+			}
+			for _, content := range op.RequestBody.Content {
+				ask(content.Schema)
+			}
+		}
+	}
+	for name, s := range doc.Components.Schemas.Map() {
+		if s.AdditionalProperties == false && (!asked[s] || name == "Event") {
+			s.AdditionalProperties = nil
+		}
+	}
+}
+
 // versions tells which versions of the API are spoken, for callers of any.
 func (s *server) versions() {
 	type none struct{}

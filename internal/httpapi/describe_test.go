@@ -26,10 +26,56 @@ func description(t *testing.T, yaml bool) []byte {
 	return doc
 }
 
+// strict has a description refuse in answers what it does not name, which it does not
+// for clients: what this version answers it names all of.
+func strict(t *testing.T, doc []byte) []byte {
+	t.Helper()
+	var all map[string]any
+	if err := json.Unmarshal(doc, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range schemasOf(all) {
+		if _, says := s["additionalProperties"]; !says && s["properties"] != nil {
+			s["additionalProperties"] = false
+		}
+	}
+	doc, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func schemasOf(doc map[string]any) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for name, s := range doc["components"].(map[string]any)["schemas"].(map[string]any) {
+		out[name] = s.(map[string]any)
+	}
+	return out
+}
+
+// A client that refuses what its description does not name goes on with a later
+// version; what is asked with must be known.
+func TestAnswersMayGrow(t *testing.T) {
+	var doc map[string]any
+	if err := json.Unmarshal(description(t, false), &doc); err != nil {
+		t.Fatal(err)
+	}
+	schemas := schemasOf(doc)
+	for name, closed := range map[string]bool{"Status": false, "Group": false, "Begun": false, "Problem": false, "Event": false, "GroupOp": true, "Request": true, "SimulateRequest": true} {
+		if got := schemas[name]["additionalProperties"] == false; got != closed {
+			t.Errorf("%s refuses what it does not name: %v", name, got)
+		}
+	}
+	if code, text := callOf(t, &httpapitest.Backend{}, httpapi.Caller{Kind: httpapi.Local, Name: "root"}, "POST /v1/groups/g/move", `{"where":"n2"}`); code != http.StatusUnprocessableEntity {
+		t.Errorf("an unknown key is answered with %d %s", code, text)
+	}
+}
+
 // judge returns the description and a validator of it.
 func judge(t *testing.T) (libopenapi.Document, validator.Validator) {
 	t.Helper()
-	doc, err := libopenapi.NewDocument(description(t, false))
+	doc, err := libopenapi.NewDocument(strict(t, description(t, false)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -206,6 +206,7 @@ func newServer(b Backend, version string, mux *http.ServeMux) *server {
 	s.endless(mux, "/v1/stream", "stream", "The status when it changes, and events, as server-sent events", "text/event-stream", s.stream)
 	s.measured(mux)
 	s.versions()
+	letAnswersGrow(s.api.OpenAPI())
 	return s
 }
 
