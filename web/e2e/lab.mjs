@@ -328,7 +328,7 @@ await run(async () => {
   await look(
     phone,
     'on a phone',
-    ['', 'groups/failover', 'mirrors', 'events', 'config', 'users', 'whatif?move=failover'],
+    ['', 'groups/failover', 'mirrors', 'events', 'config', 'users', 'setup', 'whatif?move=failover'],
     false,
   );
 
