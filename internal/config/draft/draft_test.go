@@ -150,7 +150,7 @@ func TestWordsOfYAML(t *testing.T) {
 // The answers of examples/minimal.yaml make a file as people write it.
 func TestText(t *testing.T) {
 	a := api.Answers{
-		Cluster: "web", Nodes: []api.NodeAnswer{{"alpha", []string{"192.168.10.1", "10.0.0.1"}}, {"beta", []string{"192.168.10.2", "10.0.0.2"}}},
+		Cluster: "web", Nodes: []api.NodeAnswer{{Name: "alpha", Addresses: []string{"192.168.10.1", "10.0.0.1"}}, {Name: "beta", Addresses: []string{"192.168.10.2", "10.0.0.2"}}},
 		Third: api.ThirdAnswer{Kind: api.ThirdWitness, Node: &api.NodeAnswer{Name: "gamma", Addresses: []string{"192.168.10.3", "10.0.0.3"}}},
 		Group: &api.GroupAnswer{Name: "web", Address: &api.AddressAnswer{Address: "10.0.0.10", Prefix: 24, Device: "eth1"},
 			Program: &api.ProgramAnswer{Start: "/usr/local/sbin/web-server"}},
@@ -292,7 +292,7 @@ func FuzzNothingEscapes(f *testing.F) {
 	f.Add("\"", "\\", "#", "\x00\x7f\u2028")
 	f.Fuzz(func(t *testing.T, cluster, node, address, option string) {
 		option = strings.ToValidUTF8(option, "?") // as JSON has it
-		a := api.Answers{Cluster: cluster, Nodes: []api.NodeAnswer{{node, []string{address}}, {"n2", []string{"10.0.0.2"}}},
+		a := api.Answers{Cluster: cluster, Nodes: []api.NodeAnswer{{Name: node, Addresses: []string{address}}, {Name: "n2", Addresses: []string{"10.0.0.2"}}},
 			Third: api.ThirdAnswer{Kind: api.ThirdFence, Fences: []api.FenceAnswer{
 				{Node: node, Agent: "fence_a", Plug: option, Options: map[string]string{"ip": option}}, {Node: "n2", Agent: "fence_a"}}}}
 		text, file, refused := draft.Make(a)
