@@ -211,6 +211,8 @@ func TestStreamShowsThatItLives(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := watch(ctx, httpapi.New(b, "test"), &r, "")
 		<-time.After(time.Minute)
+		cancel()
+		<-done
 		if n := len(r.all("status")); n < 10 || n > 13 {
 			t.Errorf("%d statuses within a minute", n)
 		}
@@ -222,8 +224,6 @@ func TestStreamShowsThatItLives(t *testing.T) {
 		if n := len(r.heard); n > 75 {
 			t.Errorf("it said something %d times", n)
 		}
-		cancel()
-		<-done
 	})
 }
 
