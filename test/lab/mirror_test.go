@@ -463,8 +463,14 @@ func TestMirrorGrows(t *testing.T) {
 	do(t, s, active, "tasuki", "mirror", "grow", "md")
 	told(t, s, active, "mirror-disk-grown", fmt.Sprint(320<<20))
 	inSync(t, s)
-	if size := strings.TrimSpace(do(t, s, active, "blockdev", "--getsize64", device)); size != fmt.Sprint(320<<20) {
-		t.Errorf("the block device has %s bytes", size)
+	large := func(node string) {
+		t.Helper()
+		if size := strings.TrimSpace(do(t, s, node, "blockdev", "--getsize64", device)); size != fmt.Sprint(320<<20) {
+			t.Errorf("the block device has %s bytes on %s", size, node)
+		}
 	}
+	large(active)
+	do(t, s, active, "tasuki", "group", "move", "g") // the other copy has grown too
+	large(string(s.Active(t.Context(), "n1")))
 	written(t, s, w, begun)
 }

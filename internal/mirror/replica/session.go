@@ -35,7 +35,10 @@ func (c *Core) Connected(link uint64, h wire.Hello) {
 		c.lost("another session has begun")
 	}
 	c.link, c.hello = link, h
-	c.growNow()
+	if c.growNow() {
+		c.lost("it is told the new size") // by the greeting of the next session
+		return
+	}
 	rel, why := c.compare(&h)
 	c.relation = rel
 	switch rel {
@@ -427,22 +430,24 @@ func (c *Core) Grow(size int64) error {
 	return nil
 }
 
-// growNow grows if that was asked for and both devices are large enough.
-func (c *Core) growNow() {
+// growNow grows if that was asked for and both devices are large enough, and says
+// whether it has. The other copy does not know of it yet.
+func (c *Core) growNow() bool {
 	to := c.growTo
 	c.growTo = 0
 	switch {
 	case to <= c.sup.Size:
-		return
+		return false
 	case c.hello.Capacity < to:
 		c.notice("error", "mirror-disk-too-small", "The mirror disk does not grow to %d bytes: the device of the other copy has %d.", to, c.hello.Capacity)
-		return
+		return false
 	}
 	was := c.sup.Size
 	c.resize(to)
 	c.mark(was, to)
 	c.write(func() { c.effect(Effect{Do: DoGrown, Size: to}) })
 	c.notice("info", "mirror-disk-grown", "The mirror disk has grown from %d to %d bytes.", was, to)
+	return true
 }
 
 // Recopy has the other copy copied to again, also after its disk has failed: what
