@@ -163,7 +163,7 @@ export function monitorActions(
     out.push({
       label: t('monitor.rehearse'),
       need: 'operate',
-      danger: node !== '',
+      danger: true,
       sure: t('monitor.rehearse.sure', { name: m.name, node: self }),
       run: on('rehearse', self),
     });

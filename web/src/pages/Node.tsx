@@ -45,9 +45,13 @@ export default function Node() {
       <Part title={t('node.addresses')}>
         <Facts
           list={[
-            ...(n.addresses ?? [])
-              .map((a) => [a.address, n.self ? '' : t(a.up ? 'node.address.up' : 'node.address.down')] as const)
-              .filter(([, x]) => x !== ''),
+            ...(n.addresses ?? []).map(
+              (a, i) =>
+                [
+                  t('overview.network', { n: i + 1 }),
+                  <Address key={a.address} address={a.address} up={n.self ? null : a.up} />,
+                ] as const,
+            ),
             [t('common.since'), moment(n.since)],
             [t('common.why'), n.why],
             [
@@ -114,5 +118,16 @@ export default function Node() {
         <EventTable events={own} size={10} />
       </Part>
     </View>
+  );
+}
+
+// Address says of another node whether it is heard there.
+function Address({ address, up }: { address: string; up: boolean | null }) {
+  const { t } = useText();
+  return (
+    <>
+      {address}{' '}
+      {up !== null && <span className={up ? 'quiet' : 'alarm'}>{t(up ? 'node.address.up' : 'node.address.down')}</span>}
+    </>
   );
 }

@@ -233,8 +233,9 @@ export function Actions({ of, list, small }: { of: string; list: readonly Action
           <Button
             key={a.label}
             size="sm"
-            variant={a.danger ? 'danger' : small ? 'link' : 'secondary'}
-            isInline={small && !a.danger}
+            variant={small ? 'link' : a.danger ? 'danger' : 'secondary'}
+            isInline={small}
+            isDanger={small && a.danger}
             isAriaDisabled={!allowed}
             {...(allowed ? {} : { title: t('common.noright', { role: a.need }) })}
             onClick={() => start(a)}
