@@ -37,6 +37,9 @@ type Client struct {
 	flush map[*replica.IO]int // and when it was submitted
 	stop  bool
 	gone  func() // when nothing is under way any more
+
+	commits bool // it does one thing at a time, and has each write flushed
+	loose   bool // the latest one was not
 }
 
 // makeSlots lays out what is written: one or two ranges in each extent, not at
@@ -64,7 +67,7 @@ func (c *Client) Stopping() bool { return c.stop }
 
 // Attach begins to use the device. What stands on it is looked at first.
 func (c *Client) Attach() {
-	c.on, c.stop = true, false
+	c.on, c.stop, c.commits = true, false, c.p.Chance.IntN(4) == 0
 	for _, s := range c.p.slots {
 		c.read(s)
 	}
@@ -97,18 +100,26 @@ func (c *Client) next(life int) {
 		s = p.slots[p.Chance.IntN(5)]
 	}
 	switch r := p.Chance.IntN(10); {
-	case len(c.under) > 12:
+	case len(c.under) > 12, c.commits && len(c.under) > 0:
+	case c.commits && c.loose:
+		c.loose = false
+		c.flushAll()
 	case r < 6:
+		c.loose = true
 		c.write(s)
 	case r < 8:
-		p.seq++
-		io := &replica.IO{Op: replica.Flush}
-		c.flush[io] = p.seq
-		c.submit(io)
+		c.flushAll()
 	case r < 9 && c.h.On():
 		c.read(s)
 	}
 	p.world.After(p.Between(0, p.Gap), func() { c.next(life) })
+}
+
+func (c *Client) flushAll() {
+	c.p.seq++
+	io := &replica.IO{Op: replica.Flush}
+	c.flush[io] = c.p.seq
+	c.submit(io)
 }
 
 func (c *Client) write(s *slot) {

@@ -26,7 +26,7 @@ type Host struct {
 	BadWrites int           // so many writes from now on fail
 	BadReads  int           // the same of reads
 	BadMeta   int           // the same of the meta device
-	Damage    bool          // at the next start a page of the bitmap is found damaged
+	Damage    bool          // at the next start a page of the bitmap, or the activity log too, is found damaged
 
 	p       *Pair
 	life    int // how often its process has begun or ended
@@ -102,7 +102,11 @@ func (h *Host) readMeta(o *replica.Options) {
 		o.Marks.OrBytes(int64(no)*meta.BitsPerPage, bits)
 	}
 	if h.Damage && o.Marks.Len() > 0 {
-		h.Damage = false
+		h.Damage, o.Worn = false, true
+		if h.p.Chance.IntN(2) == 0 {
+			o.Log = nil
+			o.Marks.Set(0, o.Marks.Len())
+		}
 		o.Marks.Set(0, min(o.Marks.Len(), meta.BitsPerPage))
 	}
 }

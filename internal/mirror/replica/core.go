@@ -44,6 +44,7 @@ const (
 type Options struct {
 	Super      meta.Super
 	Marks      *bitmap.Bitmap // as read; all set where a page was damaged
+	Worn       bool           // something was damaged, and Marks has more than what stands there
 	Log        []uint32       // extents as read
 	Capacity   int64          // bytes of the data device, at least Super.Size
 	SectorSize uint16
@@ -93,6 +94,7 @@ type Core struct {
 	sent    map[uint64]*IO
 	seq     uint64
 	queued  int64 // bytes sent and not confirmed
+	flush   flushing
 	frozen  bool
 	broken  string // why this copy cannot go on as the active one; "" if it can
 	// yielding: it is broken only because the other copy goes on from it, and can
@@ -156,10 +158,14 @@ func New(o Options) (*Core, error) {
 	c := &Core{
 		opt: o, sup: o.Super, shared: o.Super.Shared, role: o.Role, epoch: max(o.Epoch, o.Super.Epoch), set: o.Set, marks: o.Marks,
 		pages: bitmap.NewPages(blocks, meta.BitsPerPage), sent: map[uint64]*IO{}, said: map[string]string{},
-		log: activity{in: map[uint32]*extent{}, cap: o.LogCapacity},
+		log: activity{in: map[uint32]*extent{}, cap: o.LogCapacity}, flush: flushing{completed: 1}, // what an earlier process completed
 	}
 	for _, e := range o.Log { // what was being written when it ended
 		c.mark(int64(e)*extentSize, min(int64(e+1)*extentSize, c.sup.Size))
+	}
+	if o.Worn { // or nobody would know of it when the log has been written anew
+		c.pages.Touch(0, blocks)
+		c.logDue = true
 	}
 	if c.role == Active {
 		c.sup.Active, c.superDue = true, true
@@ -559,6 +565,7 @@ func (c *Core) Promote(epoch uint64, s Set, force bool) error {
 	c.whenIdle(func() {
 		c.role, c.silent, c.gone = Active, c.now, false
 		c.ask, c.fenced = nil, false
+		c.flush.completed++ // what the other copy had sent
 		c.sup.Active, c.sup.Epoch, c.superDue = true, c.epoch, true
 		if force {
 			c.sup.Inconsistent = false

@@ -175,7 +175,7 @@ func (w *world) replace() {
 		return
 	}
 	a := w.Hosts[r.owner]
-	if h := a.Other(); h.On() && a.Active() && r.in[a.N] && a.Core.Status().Set.Self {
+	if h := a.Other(); h.On() && a.Active() && r.in[a.N] && a.Core.Status().Set.Self && a.BadMeta == 0 { // else both are gone at once
 		w.crash(h)
 		h.Replace()
 	}

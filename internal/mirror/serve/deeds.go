@@ -222,7 +222,7 @@ func (s *Server) construct() error {
 	if err != nil {
 		return err
 	}
-	c, err := replica.New(s.coreOptions(l.super, l.marks, l.log, size))
+	c, err := replica.New(s.coreOptions(l, size))
 	if err != nil {
 		return err
 	}

@@ -17,13 +17,11 @@ import (
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
 	"github.com/tasuki-ha/tasuki/internal/identity"
-	"github.com/tasuki-ha/tasuki/internal/mirror/bitmap"
 	"github.com/tasuki-ha/tasuki/internal/mirror/control"
 	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
 	"github.com/tasuki-ha/tasuki/internal/mirror/link"
-	"github.com/tasuki-ha/tasuki/internal/mirror/meta"
 	"github.com/tasuki-ha/tasuki/internal/mirror/replica"
 	"github.com/tasuki-ha/tasuki/internal/mirror/wire"
 )
@@ -189,7 +187,7 @@ func (s *Server) makeCore() error {
 	if err != nil {
 		return err
 	}
-	o := s.coreOptions(l.super, l.marks, l.log, capacity)
+	o := s.coreOptions(l, capacity)
 	if epoch, ok := s.readActive(); ok && !l.blank {
 		// The other copy counts until it is known what was agreed on.
 		o.Role, o.Epoch, o.Set = replica.Active, epoch, replica.Set{Self: true, Peer: true}
@@ -202,13 +200,13 @@ func (s *Server) makeCore() error {
 	return nil
 }
 
-func (s *Server) coreOptions(super meta.Super, marks *bitmap.Bitmap, log []uint32, capacity int64) replica.Options {
+func (s *Server) coreOptions(l *loaded, capacity int64) replica.Options {
 	window := int64(copyWindow)
 	if s.spec.Async {
 		window = s.spec.Queue
 	}
 	return replica.Options{
-		Super: super, Marks: marks, Log: log, Capacity: capacity, SectorSize: uint16(s.data.SectorSize()), Session: s.began, Random: rand.Uint64, Version: s.opt.Version,
+		Super: l.super, Marks: l.marks, Worn: len(l.worn) > 0, Log: l.log, Capacity: capacity, SectorSize: uint16(s.data.SectorSize()), Session: s.began, Random: rand.Uint64, Version: s.opt.Version,
 		Async: s.spec.Async, Window: window, Patience: s.spec.PeerTimeout, Rate: s.spec.Rate, LogCapacity: logExtents,
 		InitialCopy: s.spec.InitialCopy, Policy: replica.Policy(s.spec.SplitBrain),
 	}
