@@ -4,7 +4,7 @@ import { accessible, expect, lab, measure, open, run, shot, signIn, step } from 
 const first = process.env.FIRST; // the console of the node where the group is
 const second = process.env.SECOND;
 const within = 300; // milliseconds from an event to the screen, in the middle of what is measured
-const moves = 4500; // milliseconds from the loss of a node to the same view at another one
+const moves = 5000; // milliseconds from the loss of a node to the same view at another one
 const figures = []; // what was measured, and the most that it may be
 const larger = '288'; // MiB of the data devices, that had less
 const delays = [];
