@@ -302,7 +302,7 @@ func (h *Host) Counted() {
 		mine, theirs := s.firm[h.N], s.firm[1-h.N]
 		for i := range s.cells {
 			v := h.disk.firm[s.off/Cell+int64(i)].v
-			if h.p.writes[v].complete >= theirs[i] {
+			if h.p.writes[v].submit >= theirs[i] {
 				mine[i] = max(mine[i], theirs[i])
 			}
 		}
