@@ -26,6 +26,7 @@ type written struct {
 	complete int // math.MaxInt while it is not known
 	on       [2]bool
 	fua      bool
+	powers   int // losses of power of the other host when it was submitted
 }
 
 // Client uses the device of a host while its copy is active.
@@ -37,9 +38,6 @@ type Client struct {
 	flush map[*replica.IO]int // and when it was submitted
 	stop  bool
 	gone  func() // when nothing is under way any more
-
-	commits bool // it does one thing at a time, and has each write flushed
-	loose   bool // the latest one was not
 }
 
 // makeSlots lays out what is written: one or two ranges in each extent, not at
@@ -67,7 +65,7 @@ func (c *Client) Stopping() bool { return c.stop }
 
 // Attach begins to use the device. What stands on it is looked at first.
 func (c *Client) Attach() {
-	c.on, c.stop, c.commits = true, false, c.p.Chance.IntN(4) == 0
+	c.on, c.stop = true, false
 	for _, s := range c.p.slots {
 		c.read(s)
 	}
@@ -100,32 +98,24 @@ func (c *Client) next(life int) {
 		s = p.slots[p.Chance.IntN(5)]
 	}
 	switch r := p.Chance.IntN(10); {
-	case len(c.under) > 12, c.commits && len(c.under) > 0:
-	case c.commits && c.loose:
-		c.loose = false
-		c.flushAll()
+	case len(c.under) > 12:
 	case r < 6:
-		c.loose = true
 		c.write(s)
 	case r < 8:
-		c.flushAll()
+		p.seq++
+		io := &replica.IO{Op: replica.Flush}
+		c.flush[io] = p.seq
+		c.submit(io)
 	case r < 9 && c.h.On():
 		c.read(s)
 	}
 	p.world.After(p.Between(0, p.Gap), func() { c.next(life) })
 }
 
-func (c *Client) flushAll() {
-	c.p.seq++
-	io := &replica.IO{Op: replica.Flush}
-	c.flush[io] = c.p.seq
-	c.submit(io)
-}
-
 func (c *Client) write(s *slot) {
 	p := c.p
 	p.seq++
-	w := &written{slot: s, submit: p.seq, complete: math.MaxInt, fua: p.Chance.IntN(6) == 0}
+	w := &written{slot: s, submit: p.seq, complete: math.MaxInt, fua: p.Chance.IntN(6) == 0, powers: c.h.Other().powers}
 	p.writes = append(p.writes, w)
 	v := make([]int, s.cells)
 	for i := range v {
@@ -166,7 +156,8 @@ func (c *Client) succeeded(io *replica.IO) {
 		p.Acked++
 		w := p.writes[io.Tag.(*content).versions[0]]
 		w.complete = p.seq
-		w.on[c.h.N], w.on[1-c.h.N] = true, !p.Async && p.world.Counts(c.h)
+		// What the other one confirmed is gone if it lost its power before that arrived.
+		w.on[c.h.N], w.on[1-c.h.N] = true, !p.Async && p.world.Counts(c.h) && (w.fua || w.powers == c.h.Other().powers)
 		for n, on := range w.on {
 			if on {
 				raise(w.slot.floor[n], w.submit)

@@ -26,6 +26,7 @@ type Host struct {
 	BadWrites int           // so many writes from now on fail
 	BadReads  int           // the same of reads
 	BadMeta   int           // the same of the meta device
+	powers    int           // how often it lost its power
 	Damage    bool          // at the next start a page of the bitmap, or the activity log too, is found damaged
 
 	p       *Pair
@@ -125,6 +126,7 @@ func (h *Host) Stop(power bool) {
 	}
 	h.link = 0
 	if power {
+		h.powers++
 		h.disk.power(func() bool { return h.p.Chance.IntN(2) == 0 })
 		h.p.lostPower(h.N)
 	}

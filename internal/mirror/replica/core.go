@@ -94,7 +94,6 @@ type Core struct {
 	sent    map[uint64]*IO
 	seq     uint64
 	queued  int64 // bytes sent and not confirmed
-	flush   flushing
 	frozen  bool
 	broken  string // why this copy cannot go on as the active one; "" if it can
 	// yielding: it is broken only because the other copy goes on from it, and can
@@ -158,7 +157,7 @@ func New(o Options) (*Core, error) {
 	c := &Core{
 		opt: o, sup: o.Super, shared: o.Super.Shared, role: o.Role, epoch: max(o.Epoch, o.Super.Epoch), set: o.Set, marks: o.Marks,
 		pages: bitmap.NewPages(blocks, meta.BitsPerPage), sent: map[uint64]*IO{}, said: map[string]string{},
-		log: activity{in: map[uint32]*extent{}, cap: o.LogCapacity}, flush: flushing{completed: 1}, // what an earlier process completed
+		log: activity{in: map[uint32]*extent{}, cap: o.LogCapacity},
 	}
 	for _, e := range o.Log { // what was being written when it ended
 		c.mark(int64(e)*extentSize, min(int64(e+1)*extentSize, c.sup.Size))
@@ -565,7 +564,6 @@ func (c *Core) Promote(epoch uint64, s Set, force bool) error {
 	c.whenIdle(func() {
 		c.role, c.silent, c.gone = Active, c.now, false
 		c.ask, c.fenced = nil, false
-		c.flush.completed++ // what the other copy had sent
 		c.sup.Active, c.sup.Epoch, c.superDue = true, c.epoch, true
 		if force {
 			c.sup.Inconsistent = false

@@ -3,7 +3,6 @@ package replica_test
 import (
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -28,12 +27,7 @@ func active(t *testing.T, peer bool) *lone { return activeOf(t, peer, false) }
 // activeOf is active of a copy whose generation the other one may have.
 func activeOf(t *testing.T, peer, shared bool) *lone {
 	t.Helper()
-	rng := rand.New(rand.NewPCG(1, 2))
-	o := replica.Options{
-		Super: replica.Construct("a", "b", meta.ExtentSize, meta.MinShift, rng.Uint64), Marks: bitmap.New(meta.ExtentSize >> meta.MinShift),
-		Capacity: meta.ExtentSize, SectorSize: 512, Role: replica.Active, Epoch: 5, Set: replica.Set{Self: true, Peer: peer, Rev: 1}, Session: 1, Random: rng.Uint64,
-		Window: 1 << 20, Patience: time.Second, LogCapacity: 2 * replica.MaxRange / meta.ExtentSize, InitialCopy: true,
-	}
+	o := optionsOf(peer)
 	o.Super.Since, o.Super.Shared = 1, shared
 	c, err := replica.New(o)
 	if err != nil {
@@ -42,6 +36,33 @@ func activeOf(t *testing.T, peer, shared bool) *lone {
 	l := &lone{Core: c, t: t}
 	l.carry()
 	return l
+}
+
+func optionsOf(peer bool) replica.Options {
+	rng := rand.New(rand.NewPCG(1, 2))
+	return replica.Options{
+		Super: replica.Construct("a", "b", meta.ExtentSize, meta.MinShift, rng.Uint64), Marks: bitmap.New(meta.ExtentSize >> meta.MinShift),
+		Capacity: meta.ExtentSize, SectorSize: 512, Role: replica.Active, Epoch: 5, Set: replica.Set{Self: true, Peer: peer, Rev: 1}, Session: 1, Random: rng.Uint64,
+		Window: 1 << 20, Patience: time.Second, LogCapacity: 2 * replica.MaxRange / meta.ExtentSize, InitialCopy: true,
+	}
+}
+
+// What is marked because something on the meta device was damaged is written there
+// before the log that could tell of it is gone.
+func TestDamageIsWrittenDown(t *testing.T) {
+	o := optionsOf(false)
+	o.Marks.Set(0, o.Marks.Len())
+	o.Worn = true
+	c, err := replica.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range c.Take() {
+		if e.Do == replica.DoMeta && len(e.Meta.Pages) == 1 && e.Meta.Log != nil {
+			return
+		}
+	}
+	t.Error("the bitmap is not written")
 }
 
 // carry answers what the meta device is asked, and keeps the other effects.
@@ -118,87 +139,6 @@ func (l *lone) written(link uint64) {
 	w := l.begin(&replica.IO{Op: replica.Write, Len: 4096})
 	l.PeerDone(link, w.Seq, 0)
 	l.LocalDone(w, 0)
-}
-
-// asked returns what this copy's disk was asked last.
-func (l *lone) asked() *replica.IO {
-	l.carry()
-	for _, e := range slices.Backward(l.out) {
-		if e.Do == replica.DoLocal {
-			return e.IO
-		}
-	}
-	l.t.Fatal("the disk was not asked")
-	return nil
-}
-
-// flushed says whether a flush of the kernel is complete before any disk was asked.
-func (l *lone) flushed() bool {
-	l.count(replica.DoComplete)
-	l.out = nil
-	l.begin(&replica.IO{Op: replica.Flush})
-	return l.count(replica.DoComplete) == 1
-}
-
-// A flush has nothing to do where every copy that counts has made everything
-// durable, and only there.
-func TestFlushWithNothingToDo(t *testing.T) {
-	l := active(t, true)
-	l.meet(1)
-	if l.flushed() {
-		t.Error("what an earlier process wrote counts as flushed")
-	}
-	l = active(t, true)
-	l.meet(1)
-	flush := func() {
-		f := l.begin(&replica.IO{Op: replica.Flush})
-		l.PeerDone(1, f.Seq, 0)
-		l.LocalDone(f, 0)
-	}
-	l.written(1)
-	flush()
-	if !l.flushed() {
-		t.Error("everything is durable, and a disk is asked")
-	}
-	for range 8 { // from now on a flush is expected
-		l.written(1)
-		flush()
-	}
-	l.written(1)
-	if !l.flushed() {
-		t.Error("a flush was not foreseen")
-	}
-	l.Demote()
-	own := l.asked()
-	l.PeerDone(1, own.Seq, 0)
-	l.LocalDone(own, 0)
-	l.carry()
-	if err := l.Promote(6, replica.Set{Self: true, Peer: true, Rev: 1}, false); err != nil {
-		t.Fatal(err)
-	}
-	l.carry()
-	l.meet(2)
-	if l.flushed() {
-		t.Error("what the other copy may have sent meanwhile counts as flushed")
-	}
-}
-
-// The core's own flush, whose session ends under way, says nothing of the other copy,
-// which counts until the cluster has said otherwise.
-func TestFlushOfOneCopyAlone(t *testing.T) {
-	l := active(t, true)
-	l.meet(1)
-	l.written(1)
-	l.Tick(time.Minute, 1) // what is not flushed yet is, now and then
-	own := l.asked()
-	if own.Op != replica.Flush {
-		t.Fatalf("%+v", own)
-	}
-	l.Lost(1, "cut")
-	l.LocalDone(own, 0)
-	if l.flushed() {
-		t.Error("a flush is complete without the other copy")
-	}
 }
 
 // What both copies have, and no flush has made durable, is marked when the session

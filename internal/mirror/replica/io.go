@@ -34,7 +34,7 @@ type IO struct {
 	Op  Op
 	Off int64 // in bytes, a multiple of the sector
 	Len int   // in bytes, at most MaxRange; 0 of a flush
-	FUA bool  // a write that is durable on both copies when it completes; the core may decide so
+	FUA bool  // a write that is durable on both copies when it completes
 	Tag any   // of the caller
 
 	Seq uint64 // its number on the link, when it is sent

@@ -13,7 +13,6 @@ func (c *Core) Submit(io *IO) {
 		c.effect(Effect{Do: DoComplete, IO: io})
 		return
 	}
-	c.flush.expect(io, len(c.active)+len(c.waiting) == 0)
 	c.waiting = append(c.waiting, io)
 	if len(c.waiting) == 1 {
 		c.pump()
@@ -96,17 +95,7 @@ func (c *Core) start(io *IO) {
 	case Read:
 		io.local = wanted
 	case Flush:
-		if !io.inner && !c.opt.Async && c.flush.idle() {
-			c.settle(io)
-			return
-		}
 		io.local = wanted
-		upTo := c.flush.completed
-		io.after = chain(io.after, func(io *IO) {
-			if io.local == ok && (io.peer == ok || !c.shared) {
-				c.flush.flushed = max(c.flush.flushed, upTo)
-			}
-		})
 		c.rinse(io)
 		c.send(io)
 	case Copy, Sum:
@@ -288,9 +277,6 @@ func (c *Core) complete(io *IO, errno uint16) {
 		return
 	}
 	io.Err = errno
-	if io.Op.changes() && !io.FUA {
-		c.flush.completed++
-	}
 	c.effect(Effect{Do: DoComplete, IO: io})
 }
 
@@ -310,7 +296,7 @@ func (c *Core) retire(io *IO) {
 		c.log.release(io.extents, c.now)
 		io.extents = nil
 	}
-	if io.peer == ok && (io.Op.changes() && io.local == ok && !io.FUA || io.Op == Copy) {
+	if io.peer == ok && (io.Op.changes() && io.local == ok || io.Op == Copy) {
 		c.fresh.add(io.Off, io.end()) // until both are flushed
 	}
 	if io.after != nil {

@@ -59,7 +59,7 @@ func (w *world) meet(won int) {
 	loser, r := w.Hosts[1-won], w.regs[won]
 	w.regs[1-won] = r
 	w.stop(loser, true)
-	w.run(500 * time.Millisecond)
+	w.run(200 * time.Millisecond)
 	if loser.Active() {
 		w.Breaks("%s is active still", loser)
 	}
