@@ -49,14 +49,6 @@ func TestOthersHearWhatIsKept(t *testing.T) {
 	go func() { g.runKept(ctx); close(ended) }()
 	defer func() { end(); <-ended }()
 
-	next := func() (s sent) {
-		select {
-		case s = <-out:
-		case <-time.After(10 * time.Second):
-			t.Fatal("nothing more is sent")
-		}
-		return s
-	}
 	line := func(n uint64, text, entry string) api.Event {
 		e := api.Event{ID: journal.MakeID("n1", n), Node: "n1", Level: cluster.LevelInfo, Code: "x", Text: text, Time: time.Now()}
 		if entry != "" {
@@ -69,10 +61,10 @@ func TestOthersHearWhatIsKept(t *testing.T) {
 	}
 	first, second := line(1, "told at once", ""), line(2, "told when kept", "1/n1/7")
 	g.spread([]api.Event{second, first})
-	if s := next(); len(s.Events) != 1 || s.Events[0].ID != first.ID {
+	if s := <-out; len(s.Events) != 1 || s.Events[0].ID != first.ID {
 		t.Errorf("the first to be sent is %v", s.Events)
 	}
-	if s := next(); len(s.Events) != 1 || s.Events[0].ID != second.ID || !bytes.Contains(s.onDisk, []byte(second.Text)) {
+	if s := <-out; len(s.Events) != 1 || s.Events[0].ID != second.ID || !bytes.Contains(s.onDisk, []byte(second.Text)) {
 		t.Errorf("sent is %v, on the disk %s", s.Events, s.onDisk)
 	}
 	third := line(3, "asked for", "1/n1/8")
@@ -81,7 +73,7 @@ func TestOthersHearWhatIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.take("n2", ask)
-	if s := next(); len(s.Events) != 1 || s.Events[0].ID != third.ID || !bytes.Contains(s.onDisk, []byte(third.Text)) {
+	if s := <-out; len(s.Events) != 1 || s.Events[0].ID != third.ID || !bytes.Contains(s.onDisk, []byte(third.Text)) {
 		t.Errorf("sent is %v, on the disk %s", s.Events, s.onDisk)
 	}
 }
