@@ -216,7 +216,7 @@ func (d *Daemon) wire(closers *closeStack) error {
 		d.loop.Offer(engine.Event{Beat: &engine.BeatIn{From: from, Path: path, Payload: payload}})
 		d.peers.Kick(from, path)
 	}})
-	d.gossip = &gossip{journal: d.journal, log: d.log, unkept: make(chan []api.Event, 64), peers: d.otherNodes, send: func(to cluster.NodeName, data []byte) {
+	d.gossip = &gossip{journal: d.journal, log: d.log, peers: d.otherNodes, send: func(to cluster.NodeName, data []byte) {
 		d.peers.Send(to, peer.Normal, append([]byte{toGossip}, data...))
 	}}
 	d.fences = d.newFencer()
@@ -320,7 +320,6 @@ func (d *Daemon) serve(ctx context.Context, end context.CancelFunc) error {
 		g.Go(func() error { return run(life) })
 	}
 	g.Go(func() error { d.gossip.run(life); return nil })
-	g.Go(func() error { d.gossip.runKept(life); return nil })
 	g.Go(func() error { d.carryGossip(life); return nil })
 	g.Go(func() error { return d.carryFiles(life) })
 	g.Go(func() error { return d.tendCertificates(life) })

@@ -2,14 +2,12 @@ package lab_test
 
 import (
 	"flag"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/lab/demo"
 )
 
@@ -54,39 +52,6 @@ func TestCrashAndReturn(t *testing.T) {
 		t.Error(err)
 	}
 	oneAtATime(t, client.stop(), "CLP-1", "CLP-2", "CLP-1")
-}
-
-// A node that dies as soon as the others have heard what it did does not tell it
-// again when it is back.
-func TestCrashTellsOnce(t *testing.T) {
-	s := plain(t, "CLP-1")
-	do(t, s, "CLP-2", "tasuki", "group", "move", "failover", "--to", "CLP-2")
-	activeOn(t, s, "CLP-2")
-	do(t, s, "CLP-2", "tasuki", "group", "move", "failover", "--to", "CLP-1")
-	must(t, s.Lab.Pause(t.Context(), "CLP-1")) // before its log is on the disk
-	must(t, s.Lab.Kill(t.Context(), "CLP-1"))
-	activeOn(t, s, "CLP-2")
-	must(t, s.Lab.Boot(t.Context(), "CLP-1"))
-	must(t, s.Until(t.Context(), "the logs are the same", func() (bool, error) {
-		one, first := s.Events(t.Context(), "CLP-1")
-		other, second := s.Events(t.Context(), "CLP-2")
-		back := slices.ContainsFunc(one, func(e api.Event) bool { return e.Node == "CLP-1" && e.Code == "state-received" })
-		return first == nil && second == nil && back && reflect.DeepEqual(one, other), nil
-	}))
-	events, err := s.Events(t.Context(), "CLP-1")
-	must(t, err)
-	told := map[string]api.Event{}
-	for _, e := range events {
-		ref := e.Fields["entry"]
-		if ref == "" {
-			continue
-		}
-		line := ref + " " + e.Code + " " + string(e.Node)
-		if was, twice := told[line]; twice {
-			t.Errorf("told twice, as %s and %s: %s", was.ID, e.ID, e.Text)
-		}
-		told[line] = e
-	}
 }
 
 // The daemon is killed and started again: what it runs goes on, untouched.
