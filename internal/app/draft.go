@@ -2,14 +2,10 @@ package app
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 
 	"github.com/tasuki-ha/tasuki/api"
 	"github.com/tasuki-ha/tasuki/internal/config"
 	"github.com/tasuki-ha/tasuki/internal/config/draft"
-	"github.com/tasuki-ha/tasuki/internal/script"
 )
 
 // DraftStart returns the answers that the cluster file in force gives, and what of
@@ -42,18 +38,7 @@ func (d *Daemon) DraftStart(context.Context) (api.DraftStart, error) {
 // takes a processor for a while.
 func (d *Daemon) Draft(ctx context.Context, a api.Answers) (api.Draft, error) {
 	var out api.Draft
-	r, err := d.drafter.run(ctx, "draft", func(context.Context) (any, error) { return a, nil })
-	if errors.Is(err, script.ErrTimedOut) {
-		return out, &api.Error{Code: "timed-out", Message: "the table of faults takes too long to make", Hint: "on a node: tasuki config new, which takes its time"}
-	}
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
-		return out, fmt.Errorf("make a draft: %w (%s)", err, r.LastLine())
-	}
-	if err := json.Unmarshal(r.Stdout, &out); err != nil {
-		return out, fmt.Errorf("read a draft: %w", err)
-	}
-	return out, nil
+	err := d.drafter.answer(ctx, "draft", func(context.Context) (any, error) { return a, nil }, &out,
+		"make a draft", api.Error{Message: "the table of faults takes too long to make", Hint: "on a node: tasuki config new, which takes its time"})
+	return out, err
 }

@@ -47,12 +47,41 @@ func newForeseer() *foreseer {
 }
 
 func (f *foreseer) ask(ctx context.Context, errand func(context.Context) (whatif.Errand, error)) (api.Simulation, error) {
-	r, err := f.run(ctx, "foresee", func(ctx context.Context) (any, error) { return errand(ctx) })
-	var no *api.Error
-	if errors.As(err, &no) {
-		return api.Simulation{}, no
+	var out whatif.Outcome
+	err := f.answer(ctx, "foresee", func(ctx context.Context) (any, error) { return errand(ctx) }, &out,
+		"think about what would happen", api.Error{Message: fmt.Sprintf("the answer takes longer than %s", foreseeWithin), Hint: "on a node: tasuki simulate, which takes its time"})
+	switch {
+	case err != nil:
+		return api.Simulation{}, err
+	case out.Error != nil:
+		return api.Simulation{}, out.Error
+	case out.Simulation == nil:
+		return api.Simulation{}, errors.New("read what would happen: there is no answer")
 	}
-	return outcome(r, err)
+	return *out.Simulation, nil
+}
+
+// answer has a process answer an errand, and reads what comes back into out. what is
+// done by it, for an error; late says that it took too long.
+func (f *foreseer) answer(ctx context.Context, command string, errand func(context.Context) (any, error), out any, what string, late api.Error) error {
+	r, err := f.run(ctx, command, errand)
+	var no *api.Error
+	switch {
+	case errors.As(err, &no):
+		return no
+	case errors.Is(err, script.ErrTimedOut):
+		late.Code = "timed-out"
+		return &late
+	case err == nil:
+		err = r.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w (%s)", what, err, r.LastLine())
+	}
+	if err := json.Unmarshal(r.Stdout, out); err != nil {
+		return fmt.Errorf("%s: read the answer: %w", what, err)
+	}
+	return nil
 }
 
 // run has a process answer an errand, which is made when it is its turn.
@@ -77,27 +106,4 @@ func (f *foreseer) run(ctx context.Context, command string, errand func(context.
 		Path: f.program, Args: []string{command}, Env: []string{"GOMAXPROCS=1", foreseeHeap},
 		Input: data, Stdout: foreseeAnswer, Grace: time.Millisecond, // it has nothing to tidy up
 	})
-}
-
-// outcome reads what came back of a question.
-func outcome(r script.Result, err error) (api.Simulation, error) {
-	if errors.Is(err, script.ErrTimedOut) {
-		return api.Simulation{}, &api.Error{Code: "timed-out", Message: fmt.Sprintf("the answer takes longer than %s", foreseeWithin), Hint: "on a node: tasuki simulate, which takes its time"}
-	}
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
-		return api.Simulation{}, fmt.Errorf("think about what would happen: %w (%s)", err, r.LastLine())
-	}
-	var out whatif.Outcome
-	switch err := json.Unmarshal(r.Stdout, &out); {
-	case err != nil:
-		return api.Simulation{}, fmt.Errorf("read what would happen: %w", err)
-	case out.Error != nil:
-		return api.Simulation{}, out.Error
-	case out.Simulation == nil:
-		return api.Simulation{}, errors.New("read what would happen: there is no answer")
-	}
-	return *out.Simulation, nil
 }

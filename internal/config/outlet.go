@@ -192,15 +192,28 @@ func syslogAddress(to string) (network, address string) {
 	return network, host + ":" + cmp.Or(u.Port(), port)
 }
 
+// checkURL checks where an outlet posts to, like the example, and returns it; nil
+// where there is none. A key belongs into the file that the other setting names.
+func (b *builder) checkURL(text rawText, example, server, file string) *url.URL {
+	u, err := url.Parse(text.val)
+	switch {
+	case text.val == "":
+		return nil
+	case err != nil || u.Hostname() == "":
+		b.add(text.src, "write "+example, "%q is no address of %s", short(text.val), server)
+		return nil
+	case u.User != nil:
+		b.add(text.src, "write the key into a file and name it with "+file, "the url of an outlet cannot hold a name or a password")
+		return nil
+	}
+	return u
+}
+
 // checkOTLP checks what the form of the address does not say.
 func (b *builder) checkOTLP(s *rawOTLP) {
-	u, err := url.Parse(s.URL.val)
+	u := b.checkURL(s.URL, "https://HOST:4318", "a collector", "headers_file")
 	switch {
-	case s.URL.val == "":
-	case err != nil || u.Hostname() == "":
-		b.add(s.URL.src, "write https://HOST:4318", "%q is no address of a collector", short(s.URL.val))
-	case u.User != nil:
-		b.add(s.URL.src, "write the key into a file and name it with headers_file", "the url of an outlet cannot hold a name or a password")
+	case u == nil:
 	case u.Scheme == "http" && !ofThisMachine(u.Hostname()):
 		b.add(s.URL.src, "write https://HOST:4318, or send to a collector of this machine, http://127.0.0.1:4318", "traces are not sent to %s in the clear", u.Hostname())
 	case u.Scheme == "http" && s.CA.written():
@@ -237,14 +250,7 @@ func (b *builder) checkOutlets() {
 				b.add(s.CA.src, "write to: tls://HOST:PORT, or remove it", "certificates are for tls alone")
 			}
 		case *rawWebhook:
-			u, err := url.Parse(s.URL.val)
-			switch {
-			case s.URL.val == "":
-			case err != nil || u.Hostname() == "":
-				b.add(s.URL.src, "write https://HOST/PATH", "%q is no address of a web server", short(s.URL.val))
-			case u.User != nil:
-				b.add(s.URL.src, "write the key into a file and name it with secret_file", "the url of an outlet cannot hold a name or a password")
-			}
+			b.checkURL(s.URL, "https://HOST/PATH", "a web server", "secret_file")
 		case *rawCommand:
 			if len(s.Command.items) > 0 && s.Command.items[0].val != "" && !forms["abs"].pattern().MatchString(s.Command.items[0].val) {
 				b.add(s.Command.items[0].src, "write the program with its whole path; no shell looks for it", "%q is no absolute path", short(s.Command.items[0].val))

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -31,9 +30,9 @@ const mostOfGroup = 2000
 // otlp sends a trace of each plan that ends here to a collector of OpenTelemetry.
 type otlp struct {
 	sure
+	poster
 	c       config.Outlet
 	journal Journal
-	client  *http.Client // nil: it could not be made yet
 }
 
 // wants implements chooser.
@@ -52,13 +51,6 @@ func (o *otlp) deliver(ctx context.Context, d *Delivery) error {
 		case <-time.After(min(left, wait)):
 		}
 	}
-	if o.client == nil {
-		client, err := newClient(o.c.OTLP.CA)
-		if err != nil {
-			return err
-		}
-		o.client = client
-	}
 	body, err := proto.Marshal(o.trace(d))
 	if err != nil {
 		return fmt.Errorf("write the trace of %s: %w", d.Event.ID, err)
@@ -67,22 +59,14 @@ func (o *otlp) deliver(ctx context.Context, d *Delivery) error {
 	if err != nil {
 		return err
 	}
-	resp, err := o.client.Do(req)
+	answer, err := o.post(req, o.c.OTLP.CA, "the trace", "the collector")
 	if err != nil {
-		return fmt.Errorf("post the trace: %w", err)
+		return err
 	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	switch {
-	case resp.StatusCode/100 == 2:
-		if n, why := rejected(answer); n > 0 {
-			return fmt.Errorf("%w: the collector has rejected %d spans: %.200q", errRefused, n, why)
-		}
-		return nil
-	case resp.StatusCode == http.StatusBadRequest, resp.StatusCode == http.StatusRequestEntityTooLarge:
-		return fmt.Errorf("%w: %s: %.200q", errRefused, resp.Status, answer)
+	if n, why := rejected(answer); n > 0 {
+		return fmt.Errorf("%w: the collector has rejected %d spans: %.200q", errRefused, n, why)
 	}
-	return fmt.Errorf("the collector answers %s: %.200q", resp.Status, answer)
+	return nil
 }
 
 // trace makes the trace of the plan that ended with the event.
@@ -185,12 +169,5 @@ func fields(data []byte, do func(n protowire.Number, v []byte, x uint64)) {
 		}
 		do(n, v, x)
 		data = data[size:]
-	}
-}
-
-// close implements sink.
-func (o *otlp) close() {
-	if o.client != nil {
-		o.client.CloseIdleConnections()
 	}
 }

@@ -3,11 +3,7 @@ package outlet
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -19,42 +15,21 @@ import (
 	"github.com/tasuki-ha/tasuki/internal/config"
 )
 
-// maxAnswer bounds what is read of a receiver's answer, in bytes.
-const maxAnswer = 64 << 10
-
 // webhook posts events to a web server, signed as the Standard Webhooks say.
 type webhook struct {
 	sure
-	c      config.Outlet
-	client *http.Client // nil: it could not be made yet
+	poster
+	c config.Outlet
 }
 
 // deliver implements sink.
 func (w *webhook) deliver(ctx context.Context, d *Delivery) error {
-	if w.client == nil {
-		client, err := newClient(w.c.Webhook.CA)
-		if err != nil {
-			return err
-		}
-		w.client = client
-	}
 	req, err := w.request(ctx, d)
 	if err != nil {
 		return err
 	}
-	resp, err := w.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("post the event: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // a connection whose answer was read serves again
-	switch {
-	case resp.StatusCode/100 == 2:
-		return nil
-	case resp.StatusCode == http.StatusBadRequest, resp.StatusCode == http.StatusRequestEntityTooLarge, resp.StatusCode == http.StatusUnprocessableEntity:
-		return fmt.Errorf("%w: %s: %.200q", errRefused, resp.Status, answer)
-	}
-	return fmt.Errorf("the receiver answers %s: %.200q", resp.Status, answer)
+	_, err = w.post(req, w.c.Webhook.CA, "the event", "the receiver", http.StatusUnprocessableEntity)
+	return err
 }
 
 func (w *webhook) request(ctx context.Context, d *Delivery) (*http.Request, error) {
@@ -108,44 +83,4 @@ func readKey(path string) (*standardwebhooks.Webhook, error) {
 		return nil, fmt.Errorf("the secret in %s cannot be used: %w", path, err)
 	}
 	return key, nil
-}
-
-// newClient returns a client that keeps one connection, follows no redirection
-// (what is signed is meant for one address) and uses no proxy.
-func newClient(ca string) (*http.Client, error) {
-	conf, err := trusting(ca)
-	if err != nil {
-		return nil, err
-	}
-	return &http.Client{
-		Transport: &http.Transport{TLSClientConfig: conf, MaxIdleConnsPerHost: 1, IdleConnTimeout: 90 * time.Second, ForceAttemptHTTP2: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		},
-	}, nil
-}
-
-// trusting returns how a receiver must show itself; ca "" trusts whom the system
-// trusts.
-func trusting(ca string) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca == "" {
-		return conf, nil
-	}
-	data, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, fmt.Errorf("read the certificates to trust: %w", err)
-	}
-	conf.RootCAs = x509.NewCertPool()
-	if !conf.RootCAs.AppendCertsFromPEM(data) {
-		return nil, errors.New("there is no certificate in " + ca)
-	}
-	return conf, nil
-}
-
-// close implements sink.
-func (w *webhook) close() {
-	if w.client != nil {
-		w.client.CloseIdleConnections()
-	}
 }

@@ -97,8 +97,9 @@ func (d *Driver) begin(ctx context.Context, t resource.Task, limit time.Duration
 // never says whether what waits in an active copy can never complete.
 func (m *mirror) never(s control.Status) bool {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	return s.Frozen || m.isFrozen() || s.Broken != "" || m.lost
+	lost := m.lost
+	m.mu.Unlock()
+	return lost || s.Frozen || s.Broken != "" || m.isFrozen()
 }
 
 // Unblock gives up what can never complete, be it with the keeper of a process that
