@@ -118,9 +118,10 @@ type Core struct {
 	logDue   bool
 	then     []func() // of the MetaWrite under way
 	thenNext []func()
-	out      *MetaWrite // that one
-	idle     []func()   // when executing is 0 and active is empty
-	leaving  bool       // Demote was called
+	out      *MetaWrite    // that one
+	idle     []func()      // when executing is 0 and active is empty
+	leaving  bool          // the active part is ending
+	handBy   time.Duration // Demote was called, and is carried out by then; 0: it was not
 
 	said map[string]string // by code: what need not be said again
 
@@ -607,7 +608,8 @@ func (c *Core) checkIdle() {
 }
 
 // Demote ends the active part after the front end is gone; DoRole follows when
-// it has ended. What is under way is waited for, or was given up by Abort.
+// it has ended. What is under way is waited for, or was given up by Abort, and so is,
+// for a moment, another copy that is just coming back.
 func (c *Core) Demote() {
 	switch {
 	case c.role != Active:
@@ -615,8 +617,26 @@ func (c *Core) Demote() {
 		return
 	case c.leaving:
 		return
+	case c.handBy == 0:
+		c.handBy = c.now + handOverWithin
 	}
-	c.leaving = true
+	c.handOver()
+}
+
+const (
+	backWithin     = time.Second     // how long after its loss the other copy is expected back
+	handOverWithin = 3 * time.Second // how long the end of the active part is put off for it at most
+)
+
+// handOver ends the active part when that was asked for, but lets the other copy catch
+// up before if it was lost a moment ago and is on its way back, as over another
+// network: the group may be about to move there, and would not be given to a copy that
+// is out of date.
+func (c *Core) handOver() {
+	if c.handBy == 0 || c.returning() {
+		return
+	}
+	c.handBy, c.leaving = 0, true
 	c.endRun()
 	c.whenIdle(func() {
 		if c.gone || c.broken != "" {
@@ -625,6 +645,13 @@ func (c *Core) Demote() {
 		}
 		c.flushInner(func(bool) { c.whenIdle(c.demoted) })
 	})
+}
+
+// returning says whether the other copy may soon be complete again.
+func (c *Core) returning() bool {
+	lost := c.now - c.silent
+	return !c.gone && !c.frozen && c.broken == "" && !c.opt.Paused && c.set.Self && !c.set.Peer && c.now < c.handBy &&
+		(lost < backWithin || c.phase != apart && lost < handOverWithin)
 }
 
 func (c *Core) demoted() {
@@ -707,6 +734,7 @@ func (c *Core) Tick(now time.Duration, wall int64) {
 		c.write(nil)
 	}
 	c.tickRun()
+	c.handOver()
 }
 
 // raiseEpoch notes the epoch of the latest assignment.

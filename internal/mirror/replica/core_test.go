@@ -155,6 +155,42 @@ func TestLossDuringAFlush(t *testing.T) {
 	}
 }
 
+// The active part does not end while the other copy, lost a moment ago, may be on its
+// way back: the group may be about to move there.
+func TestHandOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		then func(l *lone)
+		ends bool
+	}{
+		"at once":      {func(l *lone) { l.Demote() }, false},
+		"not for long": {func(l *lone) { l.Demote(); l.Tick(3*time.Second, 1) }, true},
+		"given up":     {func(l *lone) { l.Demote(); l.Abort(); l.Demote() }, true},
+		"long ago":     {func(l *lone) { l.Tick(3*time.Second, 1); l.Demote() }, true},
+		"broken":       {func(l *lone) { l.Ordered(replica.Neither, true); l.Demote() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := active(t, true)
+			l.Tick(time.Second, 1)
+			l.meet(1)
+			l.written(1)
+			l.Lost(1, "cut")
+			l.Told(replica.Set{Self: true, Rev: 2})
+			l.carry()
+			l.out = nil
+			c.then(l)
+			l.carry()
+			for _, e := range l.out { // the core's own flush
+				if e.Do == replica.DoLocal {
+					l.LocalDone(e.IO, 0)
+				}
+			}
+			if ended := l.count(replica.DoRole) > 0; ended != c.ends {
+				t.Errorf("it has ended: %v", ended)
+			}
+		})
+	}
+}
+
 // A flush under way when the session ends, with nothing else, is answered when
 // the other copy is back.
 func TestFlushOverALoss(t *testing.T) {

@@ -38,6 +38,7 @@ var bugs = []mutants.Mutant{
 	mutants.New("a policy gives up a copy of another device", "session.go", "if h.Device != c.sup.Device {\n\t\treturn Neither", "if false {\n\t\treturn Neither", "TestForeignDevice"),
 	mutants.New("a policy gives up a copy that has everything", "session.go", "if c.relation == Ahead {", "if false {", "TestAheadIsNoSplit"),
 	mutants.New("an active copy that is behind goes on", "session.go", "if rel == Ahead && !h.Inconsistent && c.yield(why) {", "if false {", "TestAheadIsNoSplit"),
+	mutants.New("a stop does not wait for a copy that is on its way back", "core.go", "if c.handBy == 0 || c.returning() {", "if c.handBy == 0 {", "TestHandOver"),
 	mutants.New("a disk that had an error counts as sound before all of it was read", "run.go", "if !good || !c.sup.Failed", "if !c.sup.Failed", "TestDiskProvesItself"),
 }
 

@@ -372,6 +372,7 @@ func (c *Core) joinAs(why string) {
 	case c.ask != nil && !c.ask.Peer:
 		c.wish(Set{Self: true, Peer: true}, "the other copy is back, and nothing differs")
 	}
+	c.handOver()
 }
 
 // adopt makes this copy what the active one is; c.hello is its greeting.

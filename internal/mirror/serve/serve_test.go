@@ -485,3 +485,24 @@ func (r *rig) again(i int) {
 	r.at(i).client.Store(c)
 	r.tell(i)
 }
+
+// Who stops the active copy while the other one, lost a moment ago, is back hands over
+// two complete copies.
+func TestHandOver(t *testing.T) {
+	r := newRig(t, nil)
+	r.activate(0)
+	r.joined(0)
+	r.halt(1)
+	if e := r.io(0, front.Write, 0, disk.Aligned(4096)); e != 0 { // goes on alone
+		t.Fatal(e)
+	}
+	r.run(1)
+	if _, err := r.do(0, control.Request{Do: control.Deactivate}); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.set(0); !s.Self || !s.Peer {
+		t.Errorf("%+v", s)
+	}
+	r.activate(1)
+	r.joined(1)
+}
