@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tasuki-ha/tasuki/internal/cluster"
+	"github.com/tasuki-ha/tasuki/internal/mirror/control"
 	"github.com/tasuki-ha/tasuki/internal/resource"
 )
 
@@ -69,12 +71,11 @@ func (linux) holders(number uint64) (out []holder, err error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		what, uses := usedBy(dir, number)
-		if !uses {
+		name, start, dir, ok := living(dir)
+		if !ok {
 			continue
 		}
-		name, start, ok := processOf(dir)
-		if ok {
+		if what, uses := usedBy(dir, number); uses {
 			out = append(out, holder{pid: pid, start: start, name: name, what: what})
 		}
 	}
@@ -141,7 +142,23 @@ func mountsOn(dir string, number uint64) bool {
 	return false
 }
 
-// processOf returns the name and the start of a process that lives.
+// living returns the name and the start of a process of which anything lives, and where
+// to look at it. After its first thread has ended, be it by a signal, another one may
+// wait for a disk, and has all that it had open.
+func living(dir string) (name, start, at string, ok bool) {
+	if name, start, ok = processOf(dir); ok {
+		return name, start, dir, true
+	}
+	threads, _ := filepath.Glob(dir + "/task/[0-9]*")
+	for _, at := range threads {
+		if name, start, ok = processOf(at); ok {
+			return name, start, at, true
+		}
+	}
+	return "", "", "", false
+}
+
+// processOf returns the name and the start of a process, or a thread, that lives.
 func processOf(dir string) (name, start string, ok bool) {
 	b, err := os.ReadFile(dir + "/stat")
 	if err != nil {
@@ -167,7 +184,7 @@ func (linux) signal(h holder, s unix.Signal) error {
 		return fmt.Errorf("find process %d: %w", h.pid, err)
 	}
 	defer unix.Close(fd)
-	if _, start, ok := processOf("/proc/" + strconv.Itoa(h.pid)); !ok || start != h.start {
+	if _, start, _, ok := living("/proc/" + strconv.Itoa(h.pid)); !ok || start != h.start {
 		return nil // the number is another's now
 	}
 	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -176,12 +193,26 @@ func (linux) signal(h holder, s unix.Signal) error {
 	return nil
 }
 
+// users returns those who hold the device, but for its own keeper, which has it open as
+// long as it is there.
+func (d *Driver) users(e *ending) ([]holder, error) {
+	hs, err := d.sys.holders(e.was.Number)
+	keeper := 0
+	if err == nil {
+		keeper, err = lockHolder(e.file(control.FileKeeper))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find out who holds it: %w", err)
+	}
+	return slices.DeleteFunc(hs, func(h holder) bool { return h.pid == keeper }), nil
+}
+
 // evict sends a signal to all processes that hold the device, and waits until they
 // have let go. It returns those that it met and those that are left.
-func (d *Driver) evict(ctx context.Context, number uint64, s unix.Signal, limit time.Duration) (met, left []holder, err error) {
-	met, err = d.sys.holders(number)
+func (d *Driver) evict(ctx context.Context, e *ending, s unix.Signal, limit time.Duration) (met, left []holder, err error) {
+	met, err = d.users(e)
 	if err != nil {
-		return nil, nil, fmt.Errorf("find out who holds it: %w", err)
+		return nil, nil, err
 	}
 	sent := false
 	for _, h := range met {
@@ -197,8 +228,8 @@ func (d *Driver) evict(ctx context.Context, number uint64, s unix.Signal, limit 
 		return met, left, nil
 	}
 	for until := time.Now().Add(limit); len(left) > 0 && time.Now().Before(until) && wait(ctx, holderLook); {
-		if left, err = d.sys.holders(number); err != nil {
-			return met, nil, fmt.Errorf("find out who holds it: %w", err)
+		if left, err = d.users(e); err != nil {
+			return met, nil, err
 		}
 	}
 	return met, left, nil

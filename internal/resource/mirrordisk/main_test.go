@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -20,11 +21,17 @@ import (
 const (
 	playKeeper = "TASUKI_TEST_KEEPER"
 	playDeaf   = "TASUKI_TEST_DEAF"
-	playDead   = "TASUKI_TEST_DEAD" // a keeper whose processes do not come up
-	playUser   = "TASUKI_TEST_USER" // opens a file and waits to be ended; with a "!" before the name it does not mind SIGTERM
+	playDead   = "TASUKI_TEST_DEAD"   // a keeper whose processes do not come up
+	playThread = "TASUKI_TEST_THREAD" // opens a file, and its first thread ends
+	playUser   = "TASUKI_TEST_USER"   // opens a file and waits to be ended; with a "!" before the name it does not mind SIGTERM
 )
 
+func init() { runtime.LockOSThread() } // TestMain runs on the first thread
+
 func TestMain(m *testing.M) {
+	if os.Getenv(playThread) == "" {
+		runtime.UnlockOSThread()
+	}
 	switch {
 	case os.Getenv(playKeeper) != "":
 		keeper(os.Getenv(playKeeper), true)
@@ -35,6 +42,10 @@ func TestMain(m *testing.M) {
 			<-time.After(time.Minute)
 		}
 		os.Exit(1)
+	case os.Getenv(playThread) != "":
+		_, err := os.Open(os.Getenv(playThread))
+		fmt.Println("open", err)
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
 	case os.Getenv(playUser) != "":
 		user(os.Getenv(playUser))
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -290,5 +291,26 @@ func TestRealDeviceInUse(t *testing.T) {
 	}
 	if !slices.Contains(n.said(), "resource-killed") {
 		t.Errorf("%q", n.said())
+	}
+}
+
+// A process whose first thread has ended is seen by what the others have open.
+func TestTheFirstThreadEnds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), playThread+"="+file)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	dir := fmt.Sprint("/proc/", c.Process.Pid)
+	until(t, "the end of its first thread", func() bool { _, _, ok := processOf(dir); return !ok })
+	_, _, at, ok := living(dir)
+	fds, _ := filepath.Glob(at + "/fd/*")
+	if !ok || !slices.ContainsFunc(fds, func(fd string) bool { to, _ := os.Readlink(fd); return to == file }) {
+		t.Errorf("%v %q has %q", ok, at, fds)
 	}
 }

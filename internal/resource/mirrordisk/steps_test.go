@@ -503,6 +503,38 @@ func TestForce(t *testing.T) {
 	}
 }
 
+// deadKeeper starts a keeper whose processes do not come up.
+func deadKeeper(t *testing.T, m *mirror) *exec.Cmd {
+	t.Helper()
+	dead := exec.Command("/proc/self/exe")
+	dead.Env = append(os.Environ(), playDead+"="+m.dir)
+	if err := dead.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dead.Process.Kill(); _ = dead.Wait() })
+	until(t, "a keeper", m.kept)
+	return dead
+}
+
+// The keeper has the block device open as long as it is there, and is not ended for it.
+func TestTheKeeperIsNoUser(t *testing.T) {
+	n, p, sys := played(t, nil)
+	n.start()
+	n.stop()
+	p.die()
+	m := n.mirror("md")
+	keeper := holder{pid: deadKeeper(t, m).Process.Pid, what: "/dev/loop4"}
+	sys.using = []holder{keeper, {pid: 4711, what: "/mnt/x"}}
+	sys.log = nil
+	e := &ending{mirror: m, t: n.task(nil), was: &started{Number: fakeNumber}}
+	if err := n.clear(t.Context(), e, unix.SIGKILL, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"kill killed 4711"}; !slices.Equal(sys.did(), want) || len(e.met) != 1 {
+		t.Errorf("%q %v", sys.did(), e.met)
+	}
+}
+
 // No process comes up any more while the disk is mounted: the keeper starts one after
 // the other in vain. Force ends the keeper, and the disk counts as stopped; the next
 // keeper's process does not find it active.
@@ -512,13 +544,7 @@ func TestForceWithoutAProcess(t *testing.T) {
 	n.stop() // the daemon that was; this one starts no keeper of its own
 	p.die()
 	m := n.mirror("md")
-	dead := exec.Command("/proc/self/exe")
-	dead.Env = append(os.Environ(), playDead+"="+m.dir)
-	if err := dead.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = dead.Process.Kill(); _ = dead.Wait() })
-	until(t, "a keeper", m.kept)
+	dead := deadKeeper(t, m)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	how, err := n.Force(ctx, n.task(nil))

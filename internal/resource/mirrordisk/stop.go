@@ -167,7 +167,7 @@ func (d *Driver) who(e *ending, err error) string {
 	if !errors.Is(err, unix.EBUSY) && control.CodeOf(err) != control.Busy {
 		return ""
 	}
-	hs, err := d.sys.holders(e.was.Number)
+	hs, err := d.users(e)
 	if err != nil {
 		return ""
 	}
@@ -196,7 +196,7 @@ func (d *Driver) unmountOnce(ctx context.Context, e *ending, limit time.Duration
 
 // clear sends a signal to those who hold the device, and waits for them.
 func (d *Driver) clear(ctx context.Context, e *ending, s unix.Signal, limit time.Duration) error {
-	met, _, err := d.evict(ctx, e.was.Number, s, limit)
+	met, _, err := d.evict(ctx, e, s, limit)
 	how := "SIGTERM"
 	if s == unix.SIGKILL {
 		how = "SIGKILL"

@@ -6,8 +6,10 @@ NODE=$(hostname)
 RUN=/run/tasuki-ledger
 PID=$(cat "$RUN/pid" 2>/dev/null)
 
+# running is true until the last thread is gone: one that waits for a disk outlives
+# the process, and holds the mount point.
 running() {
-	[ -n "$PID" ] && tr '\0' ' ' 2>/dev/null <"/proc/$PID/cmdline" | grep -qs ' lab ledger '
+	[ -n "$PID" ] && grep -qsx tasuki "/proc/$PID/comm"
 }
 
 # gone SECONDS waits for the end of the ledger.
