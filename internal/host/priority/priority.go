@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,8 +28,13 @@ const (
 	resetOnFork = 1
 )
 
-// niceness is for where real-time scheduling cannot be had.
+// niceness is for where real-time scheduling cannot be had, and for a thread that
+// has none for a moment.
 const niceness = -20
+
+// slack is how late the kernel may end the wait of an ordinary program, so that it
+// wakes for several at once (prctl(2), PR_SET_TIMERSLACK): its default.
+const slack = 50 * time.Microsecond
 
 // lowest is the niceness of what nobody waits for.
 const lowest = 19
@@ -65,17 +71,21 @@ func (g *Got) note(what string, err error) bool {
 func Raise() Got {
 	var g Got
 	rr := &unix.SchedAttr{Policy: policyRR, Priority: level}
-	if !g.note("real-time priority "+strconv.Itoa(level), everyThread(rr)) {
-		g.note("nice "+strconv.Itoa(niceness), everyThread(&unix.SchedAttr{Policy: policyOther, Nice: niceness}))
+	if !g.note("real-time priority "+strconv.Itoa(level), everyThread(scheduled(rr))) {
+		g.note("nice "+strconv.Itoa(niceness), everyThread(scheduled(&unix.SchedAttr{Policy: policyOther, Nice: niceness})))
 	}
 	g.note("memory locked", unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT))
 	g.note("exempt from the memory killer", os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
 	return g
 }
 
-// everyThread sets an attribute on all threads. One that is made meanwhile has
-// it from its maker, or shows in the next look.
-func everyThread(attr *unix.SchedAttr) error {
+func scheduled(attr *unix.SchedAttr) func(tid int) error {
+	return func(tid int) error { return unix.SchedSetAttr(tid, attr, 0) }
+}
+
+// everyThread sets something for all threads. One that is made meanwhile has it
+// from its maker, or shows in the next look.
+func everyThread(set func(tid int) error) error {
 	const looks = 3
 	for range looks {
 		threads, err := filepath.Glob("/proc/self/task/*")
@@ -87,7 +97,7 @@ func everyThread(attr *unix.SchedAttr) error {
 			if err != nil {
 				return err
 			}
-			if err := unix.SchedSetAttr(tid, attr, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := set(tid); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
 		}
@@ -105,13 +115,32 @@ func Ordinary(f func() error) error {
 	if err != nil || before.Flags&resetOnFork != 0 || before.Policy == policyOther && before.Nice >= 0 {
 		return f()
 	}
-	during := *before
-	during.Flags |= resetOnFork
-	if err := unix.SchedSetAttr(0, &during, 0); err != nil {
-		return fmt.Errorf("start a program with ordinary priority: %w", err)
+	// A thread that is real-time has no slack, and since Linux 6.12 what it starts would
+	// have none either, for ever: every short wait of an application would be a wake-up
+	// of its own.
+	during := unix.SchedAttr{Policy: policyOther, Nice: niceness, Flags: before.Flags | resetOnFork}
+	err = unix.SchedSetAttr(0, &during, 0)
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
 	}
-	err = f()
+	if err != nil {
+		err = fmt.Errorf("start a program with ordinary priority: %w", err)
+	} else {
+		err = f()
+	}
 	return errors.Join(err, unix.SchedSetAttr(0, before, 0))
+}
+
+// Patient lets the waits of this process end late by up to that long, those of all
+// threads that it has and will make. A real-time process cannot be.
+func Patient(by time.Duration) error {
+	err := everyThread(func(tid int) error {
+		return os.WriteFile(fmt.Sprintf("/proc/%d/timerslack_ns", tid), strconv.AppendInt(nil, int64(by), 10), 0)
+	})
+	if err != nil {
+		return fmt.Errorf("let the kernel wake this process late: %w", err)
+	}
+	return nil
 }
 
 // Yield makes this process one that nothing else on the machine waits for: it has a
@@ -121,7 +150,7 @@ func Yield(memory uint64) error {
 	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: memory, Max: memory}); err != nil {
 		return fmt.Errorf("bound the memory: %w", err)
 	}
-	if err := everyThread(&unix.SchedAttr{Policy: policyOther, Nice: lowest}); err != nil {
+	if err := everyThread(scheduled(&unix.SchedAttr{Policy: policyOther, Nice: lowest})); err != nil {
 		return fmt.Errorf("lower the priority: %w", err)
 	}
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {

@@ -1,10 +1,13 @@
 package priority
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +53,9 @@ func TestRaise(t *testing.T) {
 		t.Fatal(err)
 	}
 	child, err := unix.SchedGetAttr(c.Process.Pid, 0)
+	if got, err := slackOf(c.Process.Pid); err != nil || got != slack {
+		t.Errorf("waits of what was started end late by %s, %v; want %s", got, err, slack)
+	}
 	c.Process.Kill()
 	c.Wait()
 	if err != nil || child.Policy != policyOther || child.Nice != 0 {
@@ -58,6 +64,45 @@ func TestRaise(t *testing.T) {
 	after, err := unix.SchedGetAttr(0, 0)
 	if err != nil || *after != *mine {
 		t.Errorf("the thread had %+v and has %+v, %v", mine, after, err)
+	}
+}
+
+func slackOf(id int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", id))
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	return time.Duration(n), err
+}
+
+func TestPatient(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root: CI must run it as root")
+		}
+		t.Skip("needs root: to say how late other threads may be woken")
+	}
+	if err := Patient(3 * time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := Patient(slack); err != nil {
+			t.Error(err)
+		}
+	}()
+	for range 20 { // from whatever thread
+		got := make(chan time.Duration)
+		go func() {
+			d, err := slackOf(unix.Gettid())
+			if err != nil {
+				t.Error(err)
+			}
+			got <- d
+		}()
+		if d := <-got; d != 3*time.Millisecond {
+			t.Fatalf("waits of a thread end late by %s", d)
+		}
 	}
 }
 
