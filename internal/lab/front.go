@@ -5,18 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/tasuki-ha/tasuki/internal/mirror/disk"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
+	"github.com/tasuki-ha/tasuki/internal/mirror/serve"
 )
 
 // Front is `tasuki lab front DISK`: it gives a disk another name, by way of the
 // front end of mirror disks and with no second copy, and tells that name to out.
-// So tests and measurements see the front end alone. It serves until ctx ends;
-// then the device must not be in use.
+// So tests and measurements see the front end alone, in a process that is otherwise
+// as that of a mirror disk. It serves until ctx ends; then the device must not be in
+// use.
 func Front(ctx context.Context, path string, out io.Writer) error {
+	serve.Prepare(slog.Default())
 	d, err := disk.Open(path, disk.Options{})
 	if err != nil {
 		return err

@@ -9,10 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/tasuki-ha/tasuki/internal/host/priority"
 	"github.com/tasuki-ha/tasuki/internal/mirror/control"
 	"github.com/tasuki-ha/tasuki/internal/mirror/discarded"
 	"github.com/tasuki-ha/tasuki/internal/mirror/front/fuse/keep"
@@ -68,10 +70,16 @@ func keeper(ctx context.Context, dir string, log *slog.Logger) error {
 	}})
 }
 
-// threads is how many goroutines may be in the kernel with a processor: each waits
-// for the disk most of the time, and a runtime that counts it as at work would let
-// others wait for it.
-const threads = 8
+// Go's runtime counts a goroutine that is in the kernel as at work on one of its
+// processors until a thread of its own, which looks every 20 µs at first, sees that
+// it waits; whoever finds all of them taken waits for that look. Here a dozen
+// goroutines and more wait in the kernel at any time: so there are more processors
+// than that, and that thread may sleep for longer, because the looks alone took a
+// third of what a write of 4 KiB costs.
+const (
+	processors = 32
+	patience   = time.Millisecond
+)
 
 func process(ctx context.Context, dir, version string, log *slog.Logger) error {
 	k, err := keep.Dial()
@@ -79,13 +87,21 @@ func process(ctx context.Context, dir, version string, log *slog.Logger) error {
 		return err
 	}
 	defer k.Close()
-	runtime.GOMAXPROCS(max(threads, runtime.NumCPU()))
-	harden(log)
+	Prepare(log)
 	err = Run(ctx, Options{Dir: dir, Keeper: k, Log: log, Version: version})
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
+}
+
+// Prepare makes this process one that serves a block device.
+func Prepare(log *slog.Logger) {
+	runtime.GOMAXPROCS(max(processors, runtime.NumCPU()))
+	harden(log)
+	if err := priority.Patient(patience); err != nil {
+		log.Warn("this process costs more than it has to", "error", err)
+	}
 }
 
 // harden keeps this process out of what it is needed for: memory is freed by

@@ -21,7 +21,7 @@ const (
 )
 
 // Options of Attach. Name must be set. A process that serves does better with a
-// GOMAXPROCS of 8 on few processors: each thread is in a system call nearly always.
+// GOMAXPROCS above the number of threads: each is in a system call nearly always.
 type Options struct {
 	Name    string // of the mirror disk, as losetup shows it
 	Threads int    // that take requests, each for as long as Device.Do takes; 0 is 16
