@@ -43,13 +43,15 @@ type Pool struct {
 	free [][]byte // the last one was used last
 }
 
-// NewPool returns a pool of count buffers of size bytes each, whose memory is taken
-// as they are used.
+// NewPool returns a pool of count buffers of size bytes each. Their memory is taken
+// soon, and not as they are used: for a large page the kernel takes milliseconds,
+// and when memory is short that is no time to ask for more.
 func NewPool(size, count int) *Pool {
 	step := (size + Alignment - 1) &^ (Alignment - 1)
 	m, err := unix.Mmap(-1, 0, count*step, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err == nil {
 		Huge(m)
+		go func() { _ = unix.Madvise(m, unix.MADV_POPULATE_WRITE) }() // where it fails pages are taken as they are used
 	} else {
 		m = Aligned(count * step)
 	}
