@@ -143,6 +143,10 @@ func (c *Conn) Receive(h *Header) error {
 	return nil
 }
 
+// More says whether the next frame, or what it begins with, was read already, with
+// the last one. It is for who receives.
+func (c *Conn) More() bool { return c.sock.has(len(c.header)) }
+
 // ReadPayload fills p with the payload of the frame whose header came last, which
 // has so many bytes. It is quicker if p has Overhead bytes of capacity behind it,
 // whose content it changes.

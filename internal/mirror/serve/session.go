@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,7 +18,8 @@ import (
 )
 
 const (
-	dataConns   = 3               // in sync mode; in async mode one, which keeps the order
+	dataConns   = 4               // in sync mode; in async mode one, which keeps the order
+	smallMost   = 16 << 10        // bytes of data that go over the first of them
 	helloWithin = 3 * time.Second // from dialing to the answer
 	redialFirst = 50 * time.Millisecond
 	redialMost  = 500 * time.Millisecond
@@ -428,7 +428,7 @@ func (s *Server) sendIO(ses *session, io *replica.IO, kind wire.Kind, payload []
 	if io.FUA && (kind == wire.KindWrite || kind == wire.KindZero) {
 		f.Flags = wire.FUA
 	}
-	c := ses.data[ses.idlest()]
+	c := ses.data[ses.pick(io.Len)]
 	var err error
 	if ses.zstd != nil && len(payload) > 0 {
 		ses.mu.Lock()
@@ -447,14 +447,17 @@ func (s *Server) sendIO(ses *session, io *replica.IO, kind wire.Kind, payload []
 	}
 }
 
-// idlest picks the data connection with the fewest questions, so that the other
-// side carries out as many at the same time as it can, and few questions go where
-// the last ones went.
-func (ses *session) idlest() int {
-	best, least := 0, int32(math.MaxInt32)
-	for i := range ses.load {
-		if n := ses.load[i].Load(); n < least {
-			best, least = i, n
+// pick chooses a data connection. What is small goes over the first one: together
+// with others, answered together, and behind nothing large. What is large has the one
+// with the fewest questions, because to encrypt and to write it takes long.
+func (ses *session) pick(n int) int {
+	best := 0
+	if n > smallMost && len(ses.data) > 1 {
+		best = 1
+		for i := 2; i < len(ses.load); i++ {
+			if ses.load[i].Load() < ses.load[best].Load() {
+				best = i
+			}
 		}
 	}
 	ses.load[best].Add(1)

@@ -234,7 +234,7 @@ func (w *worker) run() error {
 // begin has a write carried out without this thread, which reads the next frame
 // meanwhile, if it is one of many: not in async mode, which keeps the order.
 func (w *worker) begin(f wire.Frame, data []byte) bool {
-	if w.s.spec.Async || f.Kind != wire.KindWrite || f.Length > manyAtOnce || !w.s.data.Busy() {
+	if w.s.spec.Async || f.Kind != wire.KindWrite || f.Length > manyAtOnce || !w.s.data.Busy() && !w.conn.More() {
 		return false
 	}
 	buf := w.buf
