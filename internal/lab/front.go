@@ -20,7 +20,7 @@ import (
 // as that of a mirror disk. It serves until ctx ends; then the device must not be in
 // use.
 func Front(ctx context.Context, path string, out io.Writer) error {
-	serve.Prepare(slog.Default())
+	serve.Prepare(slog.New(slog.DiscardHandler))
 	d, err := disk.Open(path, disk.Options{})
 	if err != nil {
 		return err

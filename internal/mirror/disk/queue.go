@@ -50,8 +50,10 @@ type queue struct {
 	bad   atomic.Bool   // the kernel does not do it for this file
 }
 
-// queueDepth bounds what is under way.
-const queueDepth = 256
+const (
+	queueDepth = 256 // operations under way at most
+	shareFrom  = 16  // that have ended: two threads tell of so many
+)
 
 // iocb and ioEvent are those of include/uapi/linux/aio_abi.h, on machines whose
 // first byte is the lowest. What has no name is not used.
@@ -157,13 +159,26 @@ func (q *queue) reap() {
 		if no != 0 {
 			return
 		}
-		for _, e := range events[:n] {
-			o := q.take(uint32(e.data))
-			q.file.done(o, e.res)
+		all := events[:n]
+		var other sync.WaitGroup
+		if n >= shareFrom { // more end than one thread tells of, so two do
+			theirs := all[n/2:]
+			other.Go(func() { q.end(theirs) })
+			all = all[:n/2]
 		}
+		q.end(all)
+		other.Wait()
 		if q.settled != nil {
 			q.settled()
 		}
+	}
+}
+
+// end tells of operations that have ended.
+func (q *queue) end(events []ioEvent) {
+	for _, e := range events {
+		o := q.take(uint32(e.data))
+		q.file.done(o, e.res)
 	}
 }
 

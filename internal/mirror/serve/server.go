@@ -79,7 +79,8 @@ type Server struct {
 	split   atomic.Pointer[string]
 	dialNow chan struct{} // capacity 1
 
-	owed  []*link.Conn // that have answers to send; of the data device's goroutine
+	owing sync.Mutex
+	owed  []*link.Conn // that have answers to send; guarded by owing, but for settled
 	hung  progress
 	speed speedometer // guarded by mu
 

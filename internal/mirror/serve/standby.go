@@ -257,12 +257,15 @@ func (w *worker) executed(f wire.Frame, err error) uint16 {
 
 // owe notes that a connection has answers to send, for settled.
 func (s *Server) owe(c *link.Conn) {
+	s.owing.Lock()
+	defer s.owing.Unlock()
 	if !slices.Contains(s.owed, c) {
 		s.owed = append(s.owed, c)
 	}
 }
 
-// settled sends the answers to all writes that have ended by now.
+// settled sends the answers to all writes that have ended by now. Nothing ends
+// meanwhile.
 func (s *Server) settled() {
 	for i, c := range s.owed {
 		_ = c.Flush() // its reader hears of the end
