@@ -43,7 +43,7 @@ func BenchmarkMirrorCopy(b *testing.B) {
 			}
 		}
 	}
-	l, down := benchLab(b, layout)
+	l, down := benchLab(b, layout, "")
 	defer down()
 	machine, device := openMirror(b, l)
 	s := &demo.Stage{Lab: l, Group: "g"}

@@ -119,8 +119,7 @@ type benchRun struct {
 // BenchmarkMirror measures block devices with fio inside of machines. RUNS is
 // how often (3), SECONDS how long each load (3), VARIANTS and LOADS which of
 // them, separated by commas (all), OUT a file for the figures as JSON, with a plot beside
-// it where all variants are measured. The
-// variants take turns, so that what else the machine does meets all alike.
+// it where all variants are measured.
 func BenchmarkMirror(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("needs root: namespaces")
@@ -136,11 +135,7 @@ func BenchmarkMirror(b *testing.B) {
 		}
 	}
 	for i := range runs {
-		for _, v := range variants {
-			if wanted("VARIANTS", v.Name) {
-				measure(b, v, rows, i, time.Duration(seconds)*time.Second)
-			}
-		}
+		round(b, rows, i, time.Duration(seconds)*time.Second)
 	}
 	for _, r := range rows {
 		r.summarize()
@@ -183,11 +178,12 @@ func wanted(setting, name string) bool {
 	return list == "" || slices.Contains(strings.Split(list, ","), name)
 }
 
-// benchLab is a lab, and what takes it down.
-func benchLab(b *testing.B, layout *lab.Layout) (*lab.Lab, func()) {
+// benchLab is a lab, and what takes it down. who tells several at the same time
+// apart.
+func benchLab(b *testing.B, layout *lab.Layout, who string) (*lab.Lab, func()) {
 	b.Helper()
 	ctx := b.Context()
-	l, err := lab.Start(ctx, lab.Options{Layout: layout, Name: fmt.Sprintf("bench%d", os.Getpid()), Binary: program, Attached: true})
+	l, err := lab.Start(ctx, lab.Options{Layout: layout, Name: fmt.Sprintf("bench%d%s", os.Getpid(), who), Binary: program, Attached: true})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -198,37 +194,71 @@ func benchLab(b *testing.B, layout *lab.Layout) (*lab.Lab, func()) {
 	}
 }
 
-// measure runs all loads on a variant once.
-func measure(b *testing.B, v variant, rows []*benchRow, run int, each time.Duration) {
-	ctx := b.Context()
+// bench is a variant that is up.
+type bench struct {
+	variant
+	lab             *lab.Lab
+	machine, device string
+	cgroup          string // of all machines of the lab
+	down            func()
+}
+
+func (v variant) up(b *testing.B) *bench {
 	layout, err := lab.Shipped(v.Layout)
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, down := benchLab(b, layout)
-	defer down()
-	machine, device := v.open(b, l)
+	x := &bench{variant: v}
+	x.lab, x.down = benchLab(b, layout, v.Name)
+	x.machine, x.device = v.open(b, x.lab)
 	// The first write to a block has the file below allocate it.
-	if _, err := fio(ctx, l, machine, device, fioJob{Mode: "write", Block: "1M", Depth: 4}); err != nil {
+	if _, err := fio(b.Context(), x.lab, x.machine, x.device, fioJob{Mode: "write", Block: "1M", Depth: 4}); err != nil {
 		b.Fatal(err)
 	}
-	m, err := l.Machine(ctx, machine)
+	m, err := x.lab.Machine(b.Context(), x.machine)
 	if err != nil {
 		b.Fatal(err)
 	}
+	x.cgroup = filepath.Dir(m.Cgroup)
+	return x
+}
+
+// measure runs a load once.
+func (x *bench) measure(b *testing.B, name string, job fioJob) benchRun {
+	cpu, busy := cpuOf(b, x.cgroup), busyCPU(b)
+	got, err := fio(b.Context(), x.lab, x.machine, x.device, job)
+	if err != nil {
+		b.Fatalf("%s on %s: %v", name, x.Name, err)
+	}
+	return benchRun{got, cpuOf(b, x.cgroup) - cpu, busyCPU(b) - busy}
+}
+
+// round runs every load on every variant once, each variant in a new lab. All of
+// them are up at the same time, so that a load is measured on one right after the
+// other: how quick a shared machine is changes from one minute to the next.
+func round(b *testing.B, rows []*benchRow, run int, each time.Duration) {
+	var up []*bench
+	defer func() {
+		for _, x := range up {
+			x.down()
+		}
+	}()
+	for _, v := range variants {
+		if wanted("VARIANTS", v.Name) {
+			up = append(up, v.up(b))
+		}
+	}
 	for _, load := range loads {
-		i := slices.IndexFunc(rows, func(r *benchRow) bool { return r.Load == load.Name && r.Variant == v.Name })
-		if i < 0 {
-			continue
+		for i := range up {
+			x := up[(i+run)%len(up)]
+			at := slices.IndexFunc(rows, func(r *benchRow) bool { return r.Load == load.Name && r.Variant == x.Name })
+			if at < 0 {
+				continue
+			}
+			job := load.Job
+			job.For, job.Extra = each, []string{fmt.Sprint("--randseed=", run+1)}
+			rows[at].Runs = append(rows[at].Runs, x.measure(b, load.Name, job))
 		}
-		job := load.Job
-		job.For, job.Extra = each, []string{fmt.Sprint("--randseed=", run+1)}
-		cpu, busy := cpuOf(b, filepath.Dir(m.Cgroup)), busyCPU(b)
-		got, err := fio(ctx, l, machine, device, job)
-		if err != nil {
-			b.Fatalf("%s on %s: %v", load.Name, v.Name, err)
-		}
-		rows[i].Runs = append(rows[i].Runs, benchRun{got, cpuOf(b, filepath.Dir(m.Cgroup)) - cpu, busyCPU(b) - busy})
 	}
 }
 
