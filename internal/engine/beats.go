@@ -74,6 +74,14 @@ func (m *Machine) deaf(n cluster.NodeName) bool {
 func (m *Machine) beat() {
 	f := m.file()
 	hb := m.timing().Heartbeat
+	if on := m.active(); on != m.toldActive {
+		// Who sets the pace may be another one from now on, and who needs an
+		// acknowledgement now may have one of long ago.
+		m.toldActive = on
+		for _, p := range m.peers {
+			p.next = m.now
+		}
+	}
 	m.nextBeat = m.now.Add(m.pace() + hb)
 	if first := m.firstDue(f, hb); m.now < first {
 		m.nextBeat = min(m.nextBeat, first)

@@ -101,16 +101,17 @@ type Machine struct {
 	st       *state.State
 	waitOver bool
 
-	peers     map[cluster.NodeName]*peer
-	holder    lease.Holder
-	legacy    cluster.Instant // the lease that an earlier daemon held
-	voter     *lease.Voter
-	declaring declaring
-	declined  map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
-	nextBeat  cluster.Instant
-	listenAt  cluster.Instant
-	rowTold   cluster.Instant // when the other nodes were told what is heard here
-	rowNew    bool            // it has changed since
+	peers      map[cluster.NodeName]*peer
+	holder     lease.Holder
+	legacy     cluster.Instant // the lease that an earlier daemon held
+	voter      *lease.Voter
+	declaring  declaring
+	declined   map[cluster.NodeName]cluster.Instant // a declaration that it is down was last held up then
+	nextBeat   cluster.Instant
+	toldActive bool // whether the latest heartbeats said that something is active here
+	listenAt   cluster.Instant
+	rowTold    cluster.Instant // when the other nodes were told what is heard here
+	rowNew     bool            // it has changed since
 
 	ping       quorum.Ping
 	pingAsked  cluster.Instant // when the round that is under way began; 0: none is
