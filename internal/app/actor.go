@@ -33,12 +33,18 @@ type actor struct {
 
 // lane is the order of steps of one resource.
 type lane struct {
-	busy   chan struct{}      // capacity 1: full while a step is under way
-	cancel context.CancelFunc // of the step under way; guarded by actor.mu
+	busy   chan struct{}           // capacity 1: full while a step is under way
+	cancel context.CancelCauseFunc // of the step under way; guarded by actor.mu
 }
 
 // errBusy: a step of the resource does not come back, so no other can be taken.
 var errBusy = errors.New("an earlier step of it has not come back")
+
+// Why a step was cut short.
+var (
+	errIsolated = errors.New("it was cut short because the node was isolated")
+	errForced   = errors.New("it was cut short because the resource is stopped by force")
+)
 
 func (a *actor) task(t engine.Task, r *config.Resource) resource.Task {
 	rt := resource.Task{
@@ -63,14 +69,17 @@ func (a *actor) lane(r cluster.ResourceName) *lane {
 }
 
 // in runs f as the resource's only step, with a context that an isolation
-// cancels. The limit counts the wait for the step before too.
+// cancels: then its error is errIsolated too. The limit counts the wait for the step
+// before too.
 func (a *actor) in(r cluster.ResourceName, limit time.Duration, f func(context.Context) error) error {
 	l := a.lane(r)
-	ctx, cancel := context.WithCancel(a.ctx)
+	ctx, cancel := context.WithCancelCause(a.ctx)
+	defer cancel(nil)
 	if limit > 0 {
-		ctx, cancel = context.WithTimeout(a.ctx, limit)
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, limit)
+		defer stop()
 	}
-	defer cancel()
 	select {
 	case l.busy <- struct{}{}:
 	case <-ctx.Done():
@@ -80,15 +89,19 @@ func (a *actor) in(r cluster.ResourceName, limit time.Duration, f func(context.C
 	a.mu.Lock()
 	l.cancel = cancel
 	a.mu.Unlock()
-	return f(ctx)
+	err := f(ctx)
+	if err != nil && context.Cause(ctx) == errIsolated {
+		return fmt.Errorf("%w: %w", errIsolated, err)
+	}
+	return err
 }
 
 // interrupt cancels the step under way, if there is one.
-func (a *actor) interrupt(r cluster.ResourceName) {
+func (a *actor) interrupt(r cluster.ResourceName, why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if l := a.lanes[r]; l != nil && l.cancel != nil {
-		l.cancel()
+		l.cancel(why)
 	}
 }
 
@@ -115,13 +128,13 @@ func (a *actor) step(op engine.Operation) engine.OpDone {
 	limit, how := op.Op.Limit(r), ""
 	d, err := a.driver(r)
 	if op.Op.Force {
-		a.interrupt(r.Name) // a stop that does not come back
+		a.interrupt(r.Name, errForced) // a stop that does not come back
 	}
 	if err == nil {
 		if !op.Op.Start {
 			a.unblock(op.Task, r)
 		}
-		err = a.in(r.Name, limit, func(ctx context.Context) (err error) {
+		do := func(ctx context.Context) (err error) {
 			switch {
 			case op.Op.Start:
 				return d.Start(ctx, a.task(op.Task, r))
@@ -130,7 +143,11 @@ func (a *actor) step(op engine.Operation) engine.OpDone {
 				return err
 			}
 			return d.Stop(ctx, a.task(op.Task, r))
-		})
+		}
+		err = a.in(r.Name, limit, do)
+		for errors.Is(err, errIsolated) && !op.Op.Start && !op.Op.Force && time.Since(began) < limit {
+			err = a.in(r.Name, limit-time.Since(began), do) // that it was cut short is no failure of its own
+		}
 	}
 	done := engine.OpDone{Group: op.Group.Name, Epoch: op.Epoch, Op: op.Op, How: how, Took: time.Since(began)}
 	if err != nil {
@@ -220,7 +237,7 @@ func (a *actor) each(t engine.Task, within time.Duration, do func(context.Contex
 	for i := range t.Group.Resources {
 		r := &t.Group.Resources[i]
 		if interrupt {
-			a.interrupt(r.Name)
+			a.interrupt(r.Name, errIsolated)
 		}
 		wg.Go(func() {
 			d, err := a.driver(r)

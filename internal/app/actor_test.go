@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ import (
 type stuck struct {
 	resource.Driver
 	deaf bool
+	easy atomic.Bool // it does not wait any more
 	free chan struct{}
 }
 
@@ -27,6 +29,9 @@ func (s *stuck) Stop(ctx context.Context, _ resource.Task) error {
 	if s.deaf {
 		<-s.free
 		return errors.New("too late")
+	}
+	if s.easy.Load() {
+		return nil
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -63,6 +68,22 @@ func TestForceCutsTheStopShort(t *testing.T) {
 		}
 		if first.Op.Force || first.Why == "" || second.Op != force || second.Why != "" || second.How != "1 process ended" || second.Took > time.Second {
 			t.Errorf("%+v, then %+v", first, second)
+		}
+	})
+}
+
+// A stop that an isolation cuts short is made once more: it has not failed.
+func TestStopAfterIsolation(t *testing.T) {
+	d := &stuck{}
+	with(t, d, func(a *actor, task engine.Task, done chan engine.OpDone) {
+		a.operate(engine.Operation{Task: task, Op: plan.Op{Resource: "www", Attempt: 1}})
+		synctest.Wait()
+		d.easy.Store(true)
+		if !a.isolate(task, time.Second) {
+			t.Error("it was not isolated")
+		}
+		if d := <-done; d.Why != "" {
+			t.Errorf("%+v", d)
 		}
 	})
 }
