@@ -384,3 +384,34 @@ func TestErrorText(t *testing.T) {
 		}
 	}
 }
+
+// TestFlushOfNothing: the kernel is asked to flush only when something has changed.
+func TestFlushOfNothing(t *testing.T) {
+	f := mustOpen(t, newFile(t, mib), Options{Buffered: true, Queue: true}).(*file)
+	dirty := func() bool { return f.changes.Load() > f.durable.Load() }
+	if !dirty() {
+		t.Error("what was written before it was opened counts as durable")
+	}
+	p := Aligned(4096)
+	for name, do := range map[string]func() error{
+		"write":   func() error { return f.WriteAt(p, 0, false) },
+		"zero":    func() error { return f.Zero(4096, 4096) },
+		"discard": func() error { return f.Discard(8192, 4096) },
+		"start": func() error {
+			if began, err := start(t, f, Start{Write: true, P: p, Off: 4096}); began {
+				return err
+			}
+			return f.WriteAt(p, 4096, false)
+		},
+	} {
+		if err := f.Flush(); err != nil || dirty() {
+			t.Fatalf("something is left after a flush: %v", err)
+		}
+		if _, err := f.ReadAt(p, 0); err != nil || dirty() {
+			t.Errorf("a read counts as a change: %v", err)
+		}
+		if err := do(); err != nil && !errors.Is(err, errors.ErrUnsupported) || !dirty() {
+			t.Errorf("a %s needs no flush: %v", name, err)
+		}
+	}
+}

@@ -35,8 +35,10 @@ type file struct {
 	fd     int
 	closed atomic.Bool
 
-	size   atomic.Int64          // as last seen
-	failed atomic.Pointer[error] // of the first flush that failed
+	changes atomic.Int64          // that have ended since it was opened, and 1
+	durable atomic.Int64          // how many of them a flush has made durable
+	size    atomic.Int64          // as last seen
+	failed  atomic.Pointer[error] // of the first flush that failed
 }
 
 var _ Disk = (*file)(nil)
@@ -76,6 +78,7 @@ func Open(path string, o Options) (Disk, error) {
 		return fail(err, "")
 	}
 	f.fd = fd
+	f.changes.Store(1) // of what was done before it was opened nothing is known
 	if hint, err := f.examine(&st); err != nil {
 		_ = unix.Close(fd)
 		return fail(err, hint)

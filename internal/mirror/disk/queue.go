@@ -201,6 +201,9 @@ func (f *file) done(o Start, res int64) {
 	defer f.leave()
 	n, left := int64(len(o.P)), o.P[max(res, 0):]
 	var err error
+	if o.Write {
+		f.changes.Add(1)
+	}
 	switch {
 	case res < 0 && o.Write:
 		err = f.notWritten(o.Off, n, o.Durable, syscall.Errno(-res))

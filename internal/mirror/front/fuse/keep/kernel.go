@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -63,23 +64,50 @@ func detached(kind string, options [][2]string) (*os.File, error) {
 	return os.NewFile(uintptr(m), kind), nil
 }
 
-// writeIn writes text to a file of a kernel's file system, which need not be
-// mounted anywhere.
-func writeIn(kind, path, text string) error {
+// writeIn writes texts to files of a kernel's file system, which need not be mounted
+// anywhere.
+func writeIn(kind string, files ...file) error {
 	root, err := detached(kind, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	fd, err := unix.Openat(int(root.Fd()), path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s of %s: %w", path, kind, err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if _, err := unix.Write(fd, []byte(text)); err != nil {
-		return fmt.Errorf("write %s of %s: %w", path, kind, err)
+	for _, f := range files {
+		if f.has(int(root.Fd())) {
+			continue // to write to the queue of a block device takes 15 ms each
+		}
+		if err := f.writeIn(int(root.Fd()), kind); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// file is one of the kernel's: a name and what is to stand in it.
+type file struct{ path, text string }
+
+func (f file) writeIn(root int, kind string) error {
+	fd, err := unix.Openat(root, f.path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s of %s: %w", f.path, kind, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if _, err := unix.Write(fd, []byte(f.text)); err != nil {
+		return fmt.Errorf("write %s of %s: %w", f.path, kind, err)
+	}
+	return nil
+}
+
+// has says whether the text stands there already.
+func (f file) has(root int) bool {
+	fd, err := unix.Openat(root, f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	b := make([]byte, len(f.text)+2)
+	n, err := unix.Read(fd, b)
+	return err == nil && strings.TrimSpace(string(b[:n])) == f.text
 }
 
 // connectionID is the number of a connection in the fusectl file system: the
@@ -97,7 +125,7 @@ func connectionID(root *os.File) (uint32, error) {
 // fails at once. The caller holds a descriptor of its file system, or the number
 // might have become somebody else's.
 func Abort(id uint32) error {
-	err := writeIn("fusectl", strconv.FormatUint(uint64(id), 10)+"/abort", "1")
+	err := writeIn("fusectl", file{strconv.FormatUint(uint64(id), 10) + "/abort", "1"})
 	if errors.Is(err, syscall.ENOENT) {
 		return nil // it is gone
 	}
@@ -179,9 +207,9 @@ func tune(loop, n int) error {
 		return errors.New("the kernel does no direct I/O on a FUSE file")
 	}
 	queue := fmt.Sprintf("block/loop%d/queue/", n)
-	return errors.Join(
-		writeIn("sysfs", queue+"max_sectors_kb", strconv.Itoa(Transfer>>10)),
-		writeIn("sysfs", queue+"discard_max_bytes", strconv.Itoa(loopDiscardBytes)),
+	return writeIn("sysfs",
+		file{queue + "max_sectors_kb", strconv.Itoa(Transfer >> 10)},
+		file{queue + "discard_max_bytes", strconv.Itoa(loopDiscardBytes)},
 	)
 }
 
