@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -377,7 +376,7 @@ func (m *Machine) restore() {
 		}
 		kept++
 		if l.inherited && gs.Phase != cluster.PhaseStarting { // how far a start came nobody else knows
-			l.resources = maps.Clone(gs.Resources)
+			l.resources = agreed(gs)
 		}
 		if t := l.task(&l.config); l.restorable(&t) {
 			m.eff.Restore = append(m.eff.Restore, t)

@@ -213,18 +213,23 @@ func (m *Machine) followOwn(name cluster.GroupName, gs *state.Group) {
 	}
 }
 
+// agreed returns what is agreed on about the group's resources, to be changed.
+func agreed(gs *state.Group) map[cluster.ResourceName]state.Resource {
+	if gs.Resources == nil {
+		return map[cluster.ResourceName]state.Resource{}
+	}
+	return maps.Clone(gs.Resources)
+}
+
 // local returns the node's part of the group, brought to the agreed epoch.
 func (m *Machine) local(name cluster.GroupName, cfg *config.Group, gs *state.Group) *localGroup {
 	l := m.groups.at[name]
 	if l == nil {
-		l = &localGroup{resources: maps.Clone(gs.Resources)}
+		l = &localGroup{resources: agreed(gs)}
 		m.groups.put(name, l)
 	}
 	if l.inherited {
-		l.inherited, l.resources = false, maps.Clone(gs.Resources)
-	}
-	if l.resources == nil {
-		l.resources = map[cluster.ResourceName]state.Resource{}
+		l.inherited, l.resources = false, agreed(gs)
 	}
 	l.config, l.epoch, l.previous, l.cause, l.since = *cfg, gs.Epoch, gs.Previous, gs.Cause, m.now
 	l.event, l.factor, l.handed = "START", cluster.FactorGroupStart, nil
@@ -383,7 +388,7 @@ func (m *Machine) endOrphan(name cluster.GroupName, l *localGroup, step state.St
 		return
 	}
 	// The cluster still has it here: give it back, to be started where it can be.
-	l.orphan, l.epoch, l.resources = false, gs.Epoch, nil
+	l.orphan, l.epoch, l.resources = false, gs.Epoch, map[cluster.ResourceName]state.Resource{}
 	m.groups.put(name, l)
 	m.report(name, l, state.Report{Step: state.StepReleased, Why: "it was stopped on " + string(m.self) + " for want of a lease"})
 }

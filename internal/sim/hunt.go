@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -141,8 +142,13 @@ func (t *Terrain) Faults(names []cluster.NodeName, seed uint64) []Fault {
 
 // Hunt tells the story of a seed with those faults, then heals everything and
 // expects every group to run again. It returns what was broken, or "". The same
-// arguments always give the same story.
-func Hunt(t Terrain, seed uint64, faults []Fault) (string, *World) {
+// arguments always give the same story. What panics is broken too.
+func Hunt(t Terrain, seed uint64, faults []Fault) (why string, w *World) {
+	defer func() {
+		if r := recover(); r != nil {
+			why = fmt.Sprintf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
 	w, err := NewWorld(strings.ReplaceAll(t.Text, "PROFILE", profileOf(seed)), seed)
 	if err != nil {
 		return err.Error(), nil
