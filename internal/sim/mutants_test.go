@@ -29,7 +29,7 @@ var bugs = []mutants.Mutant{
 	mutants.New("learners are never promoted", "../engine/solo.go", "return confChange(raftpb.ConfChangeAddNode, id)", "return nil", "three"),
 	mutants.New("a leader that lost its state leads on", "../engine/consensus.go", "!m.deaf(m.lead) &&\n\t\tp.last.Incarnation == m.meta.Incarnation", "!m.deaf(m.lead)", "wiped"),
 	mutants.New("a change of members is tried with every answer", "../engine/solo.go", "if m.now < m.voting.change {", "if false {", "wiped"),
-	mutants.New("what is left of a failed start is forgotten", "../engine/groups.go", "l.orphan, l.epoch, l.resources = false, gs.Epoch, nil", "return\n\tl.orphan, l.epoch, l.resources = false, gs.Epoch, nil", ""),
+	mutants.New("what is left of a failed start is forgotten", "../engine/groups.go", "l.orphan, l.epoch, l.resources = false, gs.Epoch, map", "return\n\tl.orphan, l.epoch, l.resources = false, gs.Epoch, map", ""),
 	mutants.New("an in-sync set counts whatever it was asked on", "../state/mirror.go", "case m.Rev != c.Base:", "case false:", ""),
 	mutants.New("a copy that is out of date is started", "../state/mirror.go", "m != nil && len(m.InSync) > 0 && !m.Has(n) {", "m == nil {", "mirror"),
 	mutants.New("a copy goes on alone in the old generation", "../mirror/replica/core.go", "\tc.bump()\n\tc.sup.Shared = false", "\tc.sup.Shared = false", "mirror-pair"),
