@@ -121,7 +121,7 @@ func (f *FaultDisk) Set(text string) error {
 }
 
 // followEvery is how often Follow looks at its file.
-const followEvery = 20 * time.Millisecond
+const followEvery = 50 * time.Millisecond
 
 // Follow does what is written to a file, as Set reads it, whenever it has
 // changed, until ctx ends. A file that is gone is an empty one; what cannot be
