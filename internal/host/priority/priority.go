@@ -115,9 +115,9 @@ func Ordinary(f func() error) error {
 	if err != nil || before.Flags&resetOnFork != 0 || before.Policy == policyOther && before.Nice >= 0 {
 		return f()
 	}
-	// A thread that is real-time has no slack, and since Linux 6.12 what it starts would
-	// have none either, for ever: every short wait of an application would be a wake-up
-	// of its own.
+	// A thread that is real-time has no slack, and on newer kernels (seen on 6.18) what it
+	// starts has none either, for ever: every short wait of an application would be a
+	// wake-up of its own.
 	during := unix.SchedAttr{Policy: policyOther, Nice: niceness, Flags: before.Flags | resetOnFork}
 	err = unix.SchedSetAttr(0, &during, 0)
 	if err == nil {
