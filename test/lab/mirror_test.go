@@ -462,6 +462,7 @@ func TestMirrorGrows(t *testing.T) {
 	active := string(s.Active(t.Context(), "n1"))
 	do(t, s, active, "tasuki", "mirror", "grow", "md")
 	told(t, s, active, "mirror-disk-grown", fmt.Sprint(320<<20))
+	told(t, s, active, "mirror-out", "is out of date") // until what is new was copied
 	inSync(t, s)
 	large := func(node string) {
 		t.Helper()
