@@ -151,7 +151,7 @@ func TestFrozenDaemon(t *testing.T) {
 }
 
 // A daemon that makes no progress, without being dead, is ended by the
-// watchdog, with its node. Half a second is not so long.
+// watchdog, with its node. A third of a second is not so long.
 func TestKeepalive(t *testing.T) {
 	s := plain(t, "CLP-1")
 	svc, err := s.Lab.Service(t.Context(), "CLP-1", "status")
