@@ -248,13 +248,29 @@ func (f *FaultDisk) isDead() bool {
 	return f.dead
 }
 
+// sound says that nothing is to be wrong with the disk now.
+func (f *FaultDisk) sound() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.armed) == 0 && !f.dead && !f.volatile.Load()
+}
+
 // Start begins an operation, if the disk can and nothing is wrong with it.
 func (f *FaultDisk) Start(o Start) bool {
 	below, ok := f.Disk.(Starter)
-	f.mu.Lock()
-	sound := len(f.armed) == 0 && !f.dead
-	f.mu.Unlock()
-	return ok && sound && !f.volatile.Load() && below.Start(o)
+	return ok && f.sound() && below.Start(o)
+}
+
+// FlushExpected is false where something is wrong: a fault is met by who asks.
+func (f *FaultDisk) FlushExpected() bool {
+	below, ok := f.Disk.(Early)
+	return ok && f.sound() && below.FlushExpected()
+}
+
+func (f *FaultDisk) FlushEarly() {
+	if below, ok := f.Disk.(Early); ok {
+		below.FlushEarly()
+	}
 }
 
 func (f *FaultDisk) ReadAt(p []byte, off int64) (int, error) {

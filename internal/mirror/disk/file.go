@@ -91,7 +91,7 @@ func (f *file) notWritten(off, n int64, durable bool, err error) error {
 
 // write is one system call, durable if it is to be and can be.
 func (f *file) write(p []byte, off int64, durable bool) (int, error) {
-	defer f.changes.Add(1)
+	defer f.wrote()
 	if durable && !f.noSync.Load() {
 		n, err := again(func() (int, error) { return unix.Pwritev2(f.fd, [][]byte{p}, off, unix.RWF_DSYNC) })
 		if err != unix.EOPNOTSUPP && err != unix.ENOSYS && err != unix.EINVAL {
@@ -114,44 +114,6 @@ func (f *file) fits(op string, off, n int64) error {
 	}
 	if off > size-n {
 		return errPastEnd(op, f.path, off, n, size)
-	}
-	return nil
-}
-
-// Flush makes durable what was written. When one has failed nobody knows any
-// more what is durable, and the kernel reports it only once, so every later
-// Flush and durable write fails too; to open the device anew is to begin anew.
-func (f *file) Flush() error {
-	if err := f.enter(); err != nil {
-		return f.wrap("flush", 0, 0, err)
-	}
-	defer f.leave()
-	if err := f.lost("flush", 0, 0); err != nil {
-		return err
-	}
-	return f.flush()
-}
-
-// flush makes durable what has ended by now. If nothing has since an earlier one
-// began, that is done: nobody else writes here.
-func (f *file) flush() error {
-	n := f.changes.Load()
-	if f.durable.Load() >= n {
-		return nil
-	}
-	_, err := again(func() (struct{}, error) { return struct{}{}, unix.Fdatasync(f.fd) })
-	if err != nil {
-		f.failed.CompareAndSwap(nil, &err)
-		return f.wrap("flush", 0, 0, err)
-	}
-	f.durable.Store(n) // where a later flush was quicker, the next one flushes once more
-	return nil
-}
-
-// lost is the error of an earlier flush.
-func (f *file) lost(op string, off, n int64) error {
-	if err := f.failed.Load(); err != nil {
-		return &Error{Op: op, Path: f.path, Off: off, Len: n, Err: *err, Hint: "an earlier flush failed"}
 	}
 	return nil
 }

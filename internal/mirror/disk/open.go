@@ -35,10 +35,8 @@ type file struct {
 	fd     int
 	closed atomic.Bool
 
-	changes atomic.Int64          // that have ended since it was opened, and 1
-	durable atomic.Int64          // how many of them a flush has made durable, at least
-	size    atomic.Int64          // as last seen
-	failed  atomic.Pointer[error] // of the first flush that failed
+	size atomic.Int64 // as last seen
+	flusher
 }
 
 var _ Disk = (*file)(nil)

@@ -202,7 +202,7 @@ func (f *file) done(o Start, res int64) {
 	n, left := int64(len(o.P)), o.P[max(res, 0):]
 	var err error
 	if o.Write {
-		f.changes.Add(1)
+		f.wrote()
 	}
 	switch {
 	case res < 0 && o.Write:

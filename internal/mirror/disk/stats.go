@@ -42,6 +42,7 @@ type Counts struct {
 type Stats struct {
 	Reads, Writes, Flushes Counts
 	Discards, Zeroes       Counts
+	Early                  uint64        // flushes that nobody had asked for yet; they are in nothing else here
 	UnderWay               int           // operations
 	Oldest                 time.Duration // how long the oldest of them has taken; 0 if there is none
 }
@@ -52,6 +53,7 @@ type Measured struct {
 	Disk
 	began   time.Time // times below are counted from here
 	kinds   [opCount]counts
+	early   atomic.Uint64
 	running atomic.Int64
 	next    atomic.Uint32
 	slots   [tracked]atomic.Int64 // when each operation under way began, in ns, 0: free
@@ -152,13 +154,25 @@ func (m *Measured) Zero(off, n int64) error {
 	return m.run(opZero, n, func() error { return m.Disk.Zero(off, n) })
 }
 
+func (m *Measured) FlushExpected() bool {
+	below, ok := m.Disk.(Early)
+	return ok && below.FlushExpected()
+}
+
+func (m *Measured) FlushEarly() {
+	if below, ok := m.Disk.(Early); ok {
+		m.early.Add(1)
+		below.FlushEarly()
+	}
+}
+
 // Busy says whether an operation is under way.
 func (m *Measured) Busy() bool { return m.running.Load() > 0 }
 
 // Stats looks at the counters while operations go on; they need not belong to
 // the same moment.
 func (m *Measured) Stats() Stats {
-	s := Stats{UnderWay: int(m.running.Load())}
+	s := Stats{UnderWay: int(m.running.Load()), Early: m.early.Load()}
 	for k, to := range map[opKind]*Counts{opRead: &s.Reads, opWrite: &s.Writes, opFlush: &s.Flushes, opDiscard: &s.Discards, opZero: &s.Zeroes} {
 		c := &m.kinds[k]
 		to.Count, to.Errors, to.Bytes = c.count.Load(), c.errors.Load(), c.bytes.Load()

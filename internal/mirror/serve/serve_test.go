@@ -506,3 +506,27 @@ func TestHandOver(t *testing.T) {
 	r.activate(1)
 	r.joined(1)
 }
+
+// TestFlushForeseen: who flushes after each write has both copies flush before they are asked.
+func TestFlushForeseen(t *testing.T) {
+	r := newRig(t, nil)
+	early := func(i int) uint64 { return r.at(i).front.Device.(device).s.data.Stats().Early }
+	r.activate(0)
+	r.joined(0)
+	block := disk.Aligned(4096)
+	for range 20 {
+		if e := max(r.io(0, front.Write, 0, block), r.io(0, front.Flush, 0, nil)); e != 0 {
+			t.Fatal(e)
+		}
+	}
+	if n := early(0); n < 5 {
+		t.Errorf("the active copy flushed early %d times", n)
+	}
+	if _, err := r.do(0, control.Request{Do: control.Deactivate}); err != nil {
+		t.Fatal(err)
+	}
+	r.activate(1)
+	if n := early(1); n < 5 {
+		t.Errorf("the other one flushed early %d times", n)
+	}
+}

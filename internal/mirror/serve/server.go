@@ -452,10 +452,14 @@ func (s *Server) begin(io *replica.IO) bool {
 	})
 }
 
-// local carries out an IO on the data device.
+// local carries out an IO on the data device. A flush that will follow is made here
+// while the other copy is waited for.
 func (s *Server) local(io *replica.IO) {
 	err := s.onDisk(io)
 	s.stepHere(func(c *replica.Core) { c.LocalDone(io, errnoOf(err)) })
+	if s.data.FlushExpected() {
+		s.data.FlushEarly()
+	}
 }
 
 func (s *Server) onDisk(io *replica.IO) error {

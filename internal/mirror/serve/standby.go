@@ -228,6 +228,12 @@ func (w *worker) run() error {
 		if err := w.answer(f, no); err != nil {
 			return err
 		}
+		if w.s.data.FlushExpected() { // it is made while the answer is on its way
+			if err := w.conn.Flush(); err != nil {
+				return err
+			}
+			w.s.data.FlushEarly()
+		}
 	}
 }
 
