@@ -3,8 +3,6 @@ package disk
 import (
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // Early is a Disk that foresees flushes: who has something else to wait for flushes
@@ -22,8 +20,9 @@ type flusher struct {
 	changes atomic.Int64          // that have ended since it was opened, and 1
 	failed  atomic.Pointer[error] // of the first flush that failed
 
-	turn    sync.Mutex // one flush at a time: who waits for it may find nothing to do
-	durable int64      // how many of the changes a flush has made durable, at least
+	sync    func(fd int) error // unix.Fdatasync
+	turn    sync.Mutex         // one flush at a time: who waits for it may find nothing to do
+	durable int64              // how many of the changes a flush has made durable, at least
 
 	seen     sync.Mutex
 	habit    habit
@@ -55,7 +54,7 @@ func (f *file) flush() error {
 		return err
 	}
 	ended = f.changes.Load() // what ended while it waited is made durable too
-	_, err := again(func() (struct{}, error) { return struct{}{}, unix.Fdatasync(f.fd) })
+	_, err := again(func() (struct{}, error) { return struct{}{}, f.sync(f.fd) })
 	if err != nil {
 		f.failed.CompareAndSwap(nil, &err)
 		return f.wrap("flush", 0, 0, err)

@@ -1,9 +1,15 @@
 package disk
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // TestHabit: w is a write, f a flush, W a write after which a flush is expected.
@@ -61,6 +67,46 @@ func TestFlushEarly(t *testing.T) {
 	m.FlushEarly()
 	if err := m.Flush(); Errno(err) != syscall.EIO || !strings.Contains(err.Error(), "an earlier flush failed") {
 		t.Errorf("the error of an early flush is lost: %v", err)
+	}
+}
+
+// TestFlushCoversWhatHasEnded: when a flush returns, what had ended before it was called
+// had ended before a call of the kernel that has ended since, whoever made that.
+func TestFlushCoversWhatHasEnded(t *testing.T) {
+	f := mustOpen(t, newFile(t, mib), Options{Buffered: true, Queue: true}).(*file)
+	var kernel atomic.Int64 // how many changes had ended when its latest call began that has ended
+	calls := 0
+	f.sync = func(int) error {
+		n := f.changes.Load()
+		time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
+		kernel.Store(n)
+		calls++
+		return nil
+	}
+	var g errgroup.Group
+	for i := range 8 {
+		g.Go(func() error {
+			p := filled(4096, 'a')
+			for range 300 {
+				if err := f.WriteAt(p, int64(i)*4096, false); err != nil {
+					return err
+				}
+				if f.FlushExpected() || rand.IntN(8) == 0 {
+					f.FlushEarly()
+				}
+				ended := f.changes.Load()
+				if err := f.Flush(); err != nil {
+					return err
+				}
+				if durable := kernel.Load(); durable < ended {
+					return fmt.Errorf("a flush has returned when %d changes were durable, and %d had ended", durable, ended)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil || calls == 0 || calls >= 8*300 {
+		t.Errorf("%d calls for 2400 flushes: %v", calls, err)
 	}
 }
 

@@ -75,7 +75,7 @@ func Open(path string, o Options) (Disk, error) {
 	if err != nil {
 		return fail(err, "")
 	}
-	f.fd = fd
+	f.fd, f.sync = fd, unix.Fdatasync
 	f.changes.Store(1) // of what was done before it was opened nothing is known
 	if hint, err := f.examine(&st); err != nil {
 		_ = unix.Close(fd)
