@@ -7,7 +7,7 @@
 #               NODES=witness|wiped|three|five|stops|ping|fence|none|forced|mirror|mirror-ping|mirror-pair picks one kind; SEED=n replays one story with as few of its faults as break it
 # make mutants  build deliberate bugs, and let the hunt, or the stories of two copies of a mirror disk, find each
 # make chaos    real daemons in a lab under random faults (root); MINUTES=n SEED=n LAYOUT=witness|three|pair-none|pair-ping ONLY=fault
-# make bench-failover, bench-mirror, bench-overload: figures for docs/performance.md (root)
+# make bench-failover, bench-mirror, bench-drbd, bench-overload: figures for docs/performance.md (root)
 # make test-vm  the tests that need the kernel's nbd, in a guest that has it (QEMU without KVM will do; root, to install that);
 #               KERNEL=folder of another kernel's unpacked package
 # make golden   write the expected output of tests anew; look at the difference before you keep it
@@ -34,7 +34,7 @@ PACKAGES := apache2-bin iputils-ping
 # Packages whose tests need root or the machine for themselves.
 LAB := /(internal/lab|test/.*)$$
 
-.PHONY: build web web-check web-test demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
+.PHONY: build web web-check web-test demo test check sim mutants chaos bench-idle bench-witness bench-failover bench-mirror bench-drbd bench-overload golden test-vm man clean fmt vet staticcheck gofmt packages compiler FORCE
 
 build: bin/tasuki
 
@@ -104,6 +104,11 @@ bench-mirror: PACKAGES += fio
 bench-mirror: packages
 	RUNS=$(or $(RUNS),5) SECONDS=$(or $(SECONDS),4) VARIANTS="$(VARIANTS)" LOADS="$(LOADS)" OUT=$(or $(OUT),$(CURDIR)/out/bench-mirror.json) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '$(or $(BENCH),^BenchmarkMirror)' -benchtime 1x -timeout 0 ./test/lab
 
+# A mirror disk beside DRBD in a guest as of test-vm; with FUSE too where its kernel is 6.9 or later.
+bench-drbd: PACKAGES := qemu-system-x86 e2fsprogs xz-utils fio
+bench-drbd: packages $(if $(KERNEL),,out/vm) out/drbd
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout $(TEST_TIMEOUT) -run '^TestVM$$' ./internal/mirror/front/nbd -args -vm $(abspath $(or $(KERNEL),out/vm)) -drbd $(CURDIR)/out/drbd -in '^$$' -bench-in '^BenchmarkDRBD$$'
+
 # A cluster beside busy loops; MINUTES=n PROFILE=default|fast.
 bench-overload: build packages
 	BINARY=$(CURDIR)/bin/tasuki MINUTES=$(or $(MINUTES),10) PROFILE=$(or $(PROFILE),default) CGO_ENABLED=0 $(GO) test -count=1 -run '^$$' -bench '^BenchmarkOverload' -benchtime 1x -timeout 0 ./internal/lab/demo
@@ -119,6 +124,12 @@ test-vm: packages $(if $(KERNEL),,out/vm)
 out/vm: | packages
 	rm -rf $@.part; mkdir -p $@.part
 	cd $@.part; apt-get download -q $$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p'); dpkg-deb -x *.deb .
+	mv $@.part $@
+
+# DRBD's programs, unpacked and not installed.
+out/drbd: | packages
+	rm -rf $@.part; mkdir -p $@.part
+	cd $@.part; apt-get download -q drbd-utils; dpkg-deb -x *.deb .
 	mv $@.part $@
 
 man: build

@@ -27,7 +27,7 @@ import (
 
 // needKernel is for the tests that need the kernel's nbd. Where it has none they
 // say so, also in CI: make test-vm brings a kernel that has.
-func needKernel(t *testing.T) {
+func needKernel(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {

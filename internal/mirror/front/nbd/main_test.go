@@ -18,7 +18,11 @@ import (
 
 var vm = flag.String("vm", "", "boot a guest with the kernel whose package is unpacked in this folder, and run the tests there that need its nbd")
 
-var guestTests = flag.String("in", "^TestKernel", "which tests are run in the guest")
+var (
+	guestTests = flag.String("in", "^TestKernel", "which tests are run in the guest")
+	guestBench = flag.String("bench-in", "", "which benchmarks are")
+	drbd       = flag.String("drbd", "", "the folder in which DRBD's programs are unpacked, for those that need them")
+)
 
 // TestMain is four programs: the tests, what a guest runs as its first process, a
 // server for a test to kill, and one that dirties memory.

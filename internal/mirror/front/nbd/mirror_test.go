@@ -28,7 +28,7 @@ const guestProgram = "/sbin/tasuki"
 // mirror is a mirror disk whose two copies are in this guest, kept and served by the
 // real processes, with the front end nbd. The test is both daemons and the cluster.
 type mirror struct {
-	t       *testing.T
+	t       testing.TB
 	dirs    [2]string
 	spec    [2]control.Spec
 	clients [2]*control.Client
@@ -38,9 +38,9 @@ type mirror struct {
 	rev uint64
 }
 
-// newMirror starts both copies, and makes the first one active when it returns the
+// newMirror starts both copies, with that front end, and makes the first one active when it returns the
 // block device.
-func newMirror(t *testing.T) (m *mirror, device string) {
+func newMirror(t testing.TB, frontEnd string) (m *mirror, device string) {
 	t.Helper()
 	needKernel(t)
 	if _, err := os.Stat(guestProgram); err != nil {
@@ -54,7 +54,7 @@ func newMirror(t *testing.T) (m *mirror, device string) {
 		m.dirs[i] = filepath.Join(root, "run", strconv.Itoa(i))
 		m.spec[i] = control.Spec{Resource: "md", Node: "ab"[i : i+1], Peer: "ba"[i : i+1], Data: disks[0], Meta: disks[1], Identity: ids[i],
 			Addresses: addrs[i : i+1], PeerAddresses: addrs[1-i : 2-i], Port: 29051, PeerTimeout: 5 * time.Second, IOTimeout: time.Minute,
-			InitialCopy: true, SplitBrain: "none", FrontEnd: "nbd"}
+			InitialCopy: true, SplitBrain: "none", FrontEnd: frontEnd}
 		for _, d := range disks { // of an earlier test
 			if err := wipe(d); err != nil {
 				t.Fatal(err)
@@ -238,7 +238,7 @@ func (m *mirror) ends(device, at string) {
 // written to: its keeper starts another one, which takes up the kernel's device, and
 // nobody sees an error.
 func TestKernelMirrorIsKilled(t *testing.T) {
-	m, device := newMirror(t)
+	m, device := newMirror(t, "nbd")
 	at := m.mounted(device)
 	w := &writer{dir: at, stop: make(chan struct{}), ended: make(chan error, 1)}
 	go w.run()
@@ -274,7 +274,7 @@ const (
 // memory cgroup of version 2: memory is freed there by writing to the mirror disk,
 // which goes on meanwhile.
 func TestKernelMirrorUnderMemoryPressure(t *testing.T) {
-	m, device := newMirror(t)
+	m, device := newMirror(t, "nbd")
 	at := m.mounted(device)
 	root := t.TempDir()
 	if err := unix.Mount("none", root, "cgroup2", 0, ""); err != nil {

@@ -19,7 +19,7 @@ import (
 // and fio.
 
 // program runs one to its end and returns what it said.
-func program(t *testing.T, name string, args ...string) (string, error) {
+func program(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		if os.Getenv("CI") != "" {
@@ -39,7 +39,7 @@ func program(t *testing.T, name string, args ...string) (string, error) {
 }
 
 // must runs one that has to succeed.
-func must(t *testing.T, name string, args ...string) string {
+func must(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := program(t, name, args...)
 	if err != nil {

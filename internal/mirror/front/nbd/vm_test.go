@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/elf"
 	"fmt"
@@ -37,7 +38,7 @@ func TestVM(t *testing.T) {
 	args := []string{"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-cx16",
 		"-smp", "2", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-kernel", vmlinuz[0], "-initrd", initrd, "-append",
-		fmt.Sprintf("console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 -- -test.v -test.run=%s -test.timeout=13m", *guestTests)}
+		fmt.Sprintf("console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 -- -test.v -test.run=%s -test.bench=%s -test.benchtime=1x -test.timeout=13m", *guestTests, cmp.Or(*guestBench, "^$"))}
 	for i, size := range []int64{160 * mib, 16 * mib, 160 * mib, 16 * mib} { // data and meta devices of two copies
 		path := filepath.Join(dir, fmt.Sprint("disk", i))
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -70,7 +71,7 @@ func guestFiles(t *testing.T, dir string) []byte {
 		}
 	}
 	a := &archive{t: t}
-	for _, d := range []string{"proc", "sys", "dev", "tmp", "modules", "sbin", "lib", "lib64"} {
+	for _, d := range []string{"proc", "sys", "dev", "tmp", "var", "var/lib", "var/lib/drbd", "var/lock", "modules", "sbin", "lib", "lib64"} {
 		a.add(d, 0o40755, nil)
 	}
 	a.file("init", init)
@@ -80,7 +81,16 @@ func guestFiles(t *testing.T, dir string) []byte {
 	m.add(a, "nbd")
 	m.add(a, "virtio_pci")
 	m.add(a, "virtio_blk")
-	for _, name := range []string{"mke2fs", "e2fsck"} {
+	programs := []string{"mke2fs", "e2fsck"}
+	if *drbd != "" {
+		for _, name := range []string{"drbd", "fuse", "loop"} {
+			m.add(a, name)
+		}
+		a.program(drbdProgram[1:], filepath.Join(*drbd, "lib", "drbd", "drbdsetup-84"))
+		a.program(drbdMeta[1:], filepath.Join(*drbd, "sbin", "drbdmeta"))
+		programs = append(programs, "fio")
+	}
+	for _, name := range programs {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatalf("needs %s: %v", name, err)
@@ -139,6 +149,9 @@ func (a *archive) program(name, path string) {
 	}
 	for _, lib := range libs {
 		found, err := filepath.Glob("/lib*/*/" + lib)
+		if len(found) == 0 && err == nil {
+			found, err = filepath.Glob("/lib/*/*/" + lib)
+		}
 		if err != nil || len(found) == 0 {
 			a.t.Fatalf("%s needs %s, which is not there (%v)", path, lib, err)
 		}
