@@ -189,6 +189,8 @@ func TestTrace(t *testing.T) {
 	if c.head[1].Get("Authorization") != "Bearer x" {
 		t.Error(c.head[1])
 	}
+	// Else it would come again.
+	until(t, "it is known that it came", func() bool { return n.outlets.States()[0].Delivered == 1 })
 	n.restart(f) // and nothing else was sent: it is not tried for events that end no plan
 	n.write([]api.Event{{ID: "a/20", Node: "a", Time: time.Now(), Level: cluster.LevelInfo, Code: "x", Text: "x"}})
 	until(t, "all was passed", func() bool { return n.outlets.States()[0].Waiting == 0 })
