@@ -120,17 +120,18 @@ test-vm: PACKAGES := qemu-system-x86 e2fsprogs xz-utils
 test-vm: packages $(if $(KERNEL),,out/vm)
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout $(TEST_TIMEOUT) -run '^TestVM$$' ./internal/mirror/front/nbd -args -vm $(abspath $(or $(KERNEL),out/vm))
 
-# Debian's kernel for guests, unpacked and not installed.
-out/vm: | packages
+# $(call unpack,PACKAGE): a package of Debian's, unpacked into the target and not installed.
+define unpack
 	rm -rf $@.part; mkdir -p $@.part
-	cd $@.part; apt-get download -q $$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p'); dpkg-deb -x *.deb .
+	cd $@.part; apt-get download -q $(1); dpkg-deb -x *.deb .
 	mv $@.part $@
+endef
 
-# DRBD's programs, unpacked and not installed.
+out/vm: | packages
+	$(call unpack,$$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9]\)/\1/p'))
+
 out/drbd: | packages
-	rm -rf $@.part; mkdir -p $@.part
-	cd $@.part; apt-get download -q drbd-utils; dpkg-deb -x *.deb .
-	mv $@.part $@
+	$(call unpack,drbd-utils)
 
 man: build
 	mkdir -p out/man

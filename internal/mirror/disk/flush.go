@@ -84,7 +84,8 @@ func (f *file) FlushExpected() bool { return f.expected.Load() }
 func (f *file) FlushEarly() {
 	if f.enter() == nil {
 		defer f.leave()
-		_ = f.flush() // it is told by the next one
+		f.expected.Store(false) // once is enough, until the next write
+		_ = f.flush()           // it is told by the next one
 	}
 }
 

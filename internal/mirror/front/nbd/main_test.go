@@ -20,7 +20,7 @@ var vm = flag.String("vm", "", "boot a guest with the kernel whose package is un
 
 var (
 	guestTests = flag.String("in", "^TestKernel", "which tests are run in the guest")
-	guestBench = flag.String("bench-in", "", "which benchmarks are")
+	guestBench = flag.String("bench-in", "^$", "which benchmarks are")
 	drbd       = flag.String("drbd", "", "the folder in which DRBD's programs are unpacked, for those that need them")
 )
 

@@ -26,7 +26,7 @@ import (
 const guestProgram = "/sbin/tasuki"
 
 // mirror is a mirror disk whose two copies are in this guest, kept and served by the
-// real processes, with the front end nbd. The test is both daemons and the cluster.
+// real processes. The test is both daemons and the cluster.
 type mirror struct {
 	t       testing.TB
 	dirs    [2]string
@@ -38,8 +38,8 @@ type mirror struct {
 	rev uint64
 }
 
-// newMirror starts both copies, with that front end, and makes the first one active when it returns the
-// block device.
+// newMirror starts both copies, with that front end, and makes the first one active
+// when it returns the block device.
 func newMirror(t testing.TB, frontEnd string) (m *mirror, device string) {
 	t.Helper()
 	needKernel(t)

@@ -2,7 +2,6 @@ package nbd
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"debug/elf"
 	"fmt"
@@ -38,7 +37,7 @@ func TestVM(t *testing.T) {
 	args := []string{"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,-cx16",
 		"-smp", "2", "-m", "2048", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-kernel", vmlinuz[0], "-initrd", initrd, "-append",
-		fmt.Sprintf("console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 -- -test.v -test.run=%s -test.bench=%s -test.benchtime=1x -test.timeout=13m", *guestTests, cmp.Or(*guestBench, "^$"))}
+		fmt.Sprintf("console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 -- -test.v -test.run=%s -test.bench=%s -test.benchtime=1x -test.timeout=13m", *guestTests, *guestBench)}
 	for i, size := range []int64{160 * mib, 16 * mib, 160 * mib, 16 * mib} { // data and meta devices of two copies
 		path := filepath.Join(dir, fmt.Sprint("disk", i))
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
